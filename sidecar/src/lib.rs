@@ -1,1 +1,20 @@
-//! lib
+//! The sidecar: it stands next to a service and speaks for it.
+//!
+//! ```text
+//!  control thread                                        data threads
+//!  xds | standalone ─► Resources ─► Snapshot ══swap═══►  ways ─► gates ─► translate ─► upstream
+//!  identity | files ─► Credentials ═══════════swap═══►    ▲
+//!  admin, metrics, keys (JWKS)                            └── listeners (SO_REUSEPORT), one set a thread
+//! ```
+//!
+//! What passes between the two sides is in [`shared`]; everything else belongs to one of them.
+
+pub mod config;
+pub mod resources;
+pub mod shared;
+pub mod snapshot;
+
+pub use config::Config;
+pub use resources::Resources;
+pub use shared::Shared;
+pub use snapshot::Snapshot;

@@ -1,0 +1,149 @@
+//! What the control thread and the data threads share.
+//!
+//! ```text
+//!  control ── publish, publish_keys, set_credentials ──► data: snapshot(), credentials()
+//!  control ◄── wants (a service on first use), stale_keys (an unknown key id) ── data
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_link::Credentials;
+use mesh_proto::domain::KeySet;
+use mesh_proto::name::ServiceName;
+use tokio::sync::{mpsc, watch};
+
+use crate::{Config, Resources, Snapshot};
+
+/// Requests of the data threads that may wait for the control thread; more are dropped and asked again by the next call.
+const REQUESTS_WAITING_MAX: usize = 256;
+
+/// Where a sidecar is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not everything it needs is known yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Still serving, but asking everybody to go elsewhere.
+    Draining,
+}
+
+/// The one object both sides hold.
+pub struct Shared {
+    /// As told at start.
+    pub config: Config,
+    snapshot: ArcSwap<Snapshot>,
+    credentials: ArcSwapOption<Credentials>,
+    inputs: Mutex<Inputs>,
+    changed: watch::Sender<u64>,
+    phase: watch::Sender<Phase>,
+    wants: mpsc::Sender<ServiceName>,
+    stale_keys: mpsc::Sender<Arc<str>>,
+}
+
+/// What data threads ask of the control thread.
+pub struct Requests {
+    /// Services that were called and are not known.
+    pub wants: mpsc::Receiver<ServiceName>,
+    /// Providers a token of which named an unknown key.
+    pub stale_keys: mpsc::Receiver<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Inputs {
+    resources: Arc<Resources>,
+    keys: BTreeMap<Arc<str>, Arc<KeySet>>,
+}
+
+impl Shared {
+    /// With an empty snapshot, in phase starting.
+    #[must_use]
+    pub fn new(config: Config) -> (Arc<Self>, Requests) {
+        let (wants, wants_in) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let (stale_keys, stale_in) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let snapshot = Snapshot::build(&config, Arc::default(), &BTreeMap::new());
+        let shared = Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            credentials: ArcSwapOption::empty(),
+            inputs: Mutex::default(),
+            changed: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Starting),
+            wants,
+            stale_keys,
+            config,
+        };
+        (
+            Arc::new(shared),
+            Requests {
+                wants: wants_in,
+                stale_keys: stale_in,
+            },
+        )
+    }
+
+    /// Puts new resources into force.
+    pub fn publish(&self, resources: Arc<Resources>) {
+        self.rebuild(|inputs| inputs.resources = resources);
+    }
+
+    /// Puts the fetched keys of one provider into force.
+    pub fn publish_keys(&self, provider: Arc<str>, keys: Arc<KeySet>) {
+        self.rebuild(|inputs| drop(inputs.keys.insert(provider, keys)));
+    }
+
+    fn rebuild(&self, change: impl FnOnce(&mut Inputs)) {
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut inputs);
+        let snapshot = Snapshot::build(&self.config, inputs.resources.clone(), &inputs.keys);
+        self.snapshot.store(Arc::new(snapshot));
+        drop(inputs);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Told after every change of the snapshot.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Shows these from now on. Connections that stand are left alone.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.credentials.store(Some(Arc::new(credentials)));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What to show, once there is something.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.credentials.load_full()
+    }
+
+    /// Asks the control thread for a service that was called and is not known.
+    pub fn want(&self, service: &ServiceName) {
+        let _ = self.wants.try_send(service.clone());
+    }
+
+    /// Asks the control thread to fetch a provider's keys again.
+    pub fn keys_are_stale(&self, provider: &Arc<str>) {
+        let _ = self.stale_keys.try_send(provider.clone());
+    }
+
+    /// Moves on in life.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Where it is, and what comes.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+}
