@@ -10,6 +10,8 @@
 //! What passes between the two sides is in [`shared`]; everything else belongs to one of them.
 
 pub mod config;
+pub mod gates;
+pub mod reason;
 pub mod resources;
 pub mod shared;
 pub mod snapshot;

@@ -1,0 +1,136 @@
+//! The strict look at a request's framing, before anything reads it: what the HTTP libraries let through and we do not.
+//!
+//! Rules are those of RFC 9110 and 9112; the reasons why each matters are request smuggling and two parties that read
+//! one request differently.
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Method, Version};
+
+use crate::reason::{Reason, Rejection};
+
+/// Longest path with query, in bytes.
+pub const URI_BYTES_MAX: usize = 8 << 10;
+
+/// Judges a request's framing.
+///
+/// # Errors
+/// [`Reason::RequestMalformed`], with the rule that was broken.
+pub fn check(head: &Parts) -> Result<(), Rejection> {
+    let refuse = |why: &str| Err(Rejection::new(Reason::RequestMalformed, why));
+    let headers = &head.headers;
+    if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > URI_BYTES_MAX {
+        return refuse("the path and query are longer than 8 KiB");
+    }
+    if !head.uri.path().starts_with('/') {
+        return refuse("the path must begin with /");
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return refuse("CONNECT and TRACE are not served");
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return refuse("content-length stands twice");
+    }
+    if headers
+        .get(EXPECT)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        return refuse("the expectation is not known");
+    }
+    if head.version < Version::HTTP_2 {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host,
+            (None, _) => return refuse("HTTP/1.1 needs a host header"),
+            (Some(_), Some(_)) => return refuse("the host header stands twice"),
+        };
+        if head.uri.authority().is_some_and(|authority| {
+            !authority
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(host.as_bytes())
+        }) {
+            return refuse("the host header and the request's own authority differ");
+        }
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        match (codings.next(), codings.next()) {
+            (None, _) => {}
+            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+            _ => return refuse("the only transfer coding served is chunked, once"),
+        }
+    } else if headers.contains_key(TRANSFER_ENCODING) {
+        return refuse("HTTP/2 has no transfer codings");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(version: Version, uri: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = http::Request::builder().version(version).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap().into_parts().0).is_ok()
+    }
+
+    #[test]
+    fn http_1_needs_exactly_one_host_that_agrees_with_the_request_target() {
+        assert!(judged(Version::HTTP_11, "/a", &[("host", "x")]));
+        assert!(judged(Version::HTTP_11, "http://x/a", &[("host", "X")]));
+        assert!(!judged(Version::HTTP_11, "/a", &[]));
+        assert!(!judged(Version::HTTP_11, "/a", &[("host", "x"), ("host", "x")]));
+        assert!(!judged(Version::HTTP_11, "http://x/a", &[("host", "y")]));
+    }
+
+    #[test]
+    fn transfer_codings_other_than_one_chunked_are_refused() {
+        let with = |codings: &[&str]| {
+            let mut headers = vec![("host", "x")];
+            headers.extend(codings.iter().map(|coding| ("transfer-encoding", *coding)));
+            judged(Version::HTTP_11, "/a", &headers)
+        };
+        assert!(with(&["chunked"]));
+        for bad in [
+            &["gzip, chunked"][..],
+            &["chunked", "chunked"],
+            &["identity"],
+            &["chunked;q=1"],
+        ] {
+            assert!(!with(bad), "{bad:?}");
+        }
+        assert!(!judged(
+            Version::HTTP_2,
+            "https://x/a",
+            &[("transfer-encoding", "chunked")]
+        ));
+    }
+
+    #[test]
+    fn paths_that_are_none_and_paths_without_end_are_refused() {
+        assert!(!judged(Version::HTTP_2, "*", &[]));
+        assert!(!judged(Version::HTTP_2, &format!("/{}", "a".repeat(9000)), &[]));
+        assert!(judged(Version::HTTP_2, "/pkg.Service/Method", &[]));
+    }
+
+    #[test]
+    fn unknown_expectations_and_doubled_lengths_are_refused() {
+        assert!(judged(
+            Version::HTTP_11,
+            "/a",
+            &[("host", "x"), ("expect", "100-continue")]
+        ));
+        assert!(!judged(
+            Version::HTTP_11,
+            "/a",
+            &[("host", "x"), ("expect", "tea")]
+        ));
+        assert!(!judged(
+            Version::HTTP_11,
+            "/a",
+            &[("host", "x"), ("content-length", "1"), ("content-length", "1")]
+        ));
+    }
+}
