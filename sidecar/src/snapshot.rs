@@ -1,26 +1,202 @@
 //! The immutable, compiled form of all resources, which data threads read.
+//!
+//! ```text
+//!  Resources (by name) ─► services (by index): policy, endpoints, schema, bounds
+//!                      └► edge routes: REST templates, gRPC services, prefixes ─► index
+//! ```
+//!
+//! Names are looked up here once; a call carries indices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use mesh_proto::domain::KeySet;
+use mesh_proto::domain::{
+    Balance, BalanceAlgorithm, Health, Instance, KeySet, KeySource, LocalityPreference, Protocol, Retry, SchemaSource,
+    Service, TIMEOUT_DEFAULT, Transport,
+};
+use mesh_proto::name::ServiceName;
+use mesh_transcode::{Router, Schema};
 
+use crate::gates::access::Access;
+use crate::gates::jwt::{Provider, Verifier};
 use crate::{Config, Resources};
+
+/// Position of a service in [`Snapshot::services`].
+pub type ServiceIndex = usize;
 
 /// What the ways decide on.
 pub struct Snapshot {
     /// What it was built from.
     pub resources: Arc<Resources>,
+    /// Every service that is known.
+    pub services: Vec<ServiceEntry>,
+    /// This sidecar's own service, if it is known.
+    pub own: Option<ServiceIndex>,
+    /// Verifies tokens of every provider.
+    pub verifier: Verifier,
+    /// Providers whose tokens the app gets to see, by name.
+    pub forwards: HashMap<Arc<str>, bool>,
+    /// How the edge finds services.
+    pub edge: EdgeRoutes,
+    by_name: HashMap<ServiceName, ServiceIndex>,
+}
+
+/// A service with everything a call needs to know about it.
+pub struct ServiceEntry {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether its own document is known, not only that it was named.
+    pub documented: bool,
+    /// Its compiled descriptors.
+    pub schema: Option<Arc<Schema>>,
+    /// Its REST rules.
+    pub router: Router<()>,
+    /// How JSON callers are read.
+    pub transcoding: mesh_transcode::Options,
+    /// Bound of a unary call without a deadline.
+    pub timeout: Duration,
+    /// Further tries.
+    pub retry: Retry,
+    /// How an instance is chosen.
+    pub balance: Balance,
+    /// Who may call.
+    pub access: Access,
+    /// Its instances that take calls, in the order of their ids.
+    pub endpoints: Vec<Arc<Instance>>,
+    /// Positions of those in this sidecar's region; empty where locality does not count.
+    pub local: Vec<usize>,
+}
+
+/// How the edge finds services.
+#[derive(Default)]
+pub struct EdgeRoutes {
+    /// REST rules of all exposed services.
+    pub rest: Router<ServiceIndex>,
+    /// Full names of gRPC services.
+    pub grpc: HashMap<String, ServiceIndex>,
+    /// Path prefixes of plain HTTP services, longest first.
+    pub prefixes: Vec<(Arc<str>, ServiceIndex)>,
+    /// Everything exposed.
+    pub exposed: Vec<ServiceIndex>,
 }
 
 impl Snapshot {
     /// Compiles resources. `keys` are those fetched for providers whose keys are elsewhere, by provider.
     #[must_use]
-    pub fn build(
-        _config: &Config,
-        resources: Arc<Resources>,
-        _keys: &BTreeMap<Arc<str>, Arc<KeySet>>,
-    ) -> Self {
-        Self { resources }
+    pub fn build(config: &Config, resources: Arc<Resources>, keys: &BTreeMap<Arc<str>, Arc<KeySet>>) -> Self {
+        let mut names: Vec<&ServiceName> = resources.services.keys().chain(resources.instances.keys()).collect();
+        names.push(&config.node.service);
+        names.sort();
+        names.dedup();
+        let services: Vec<_> = names.into_iter().map(|name| ServiceEntry::build(config, &resources, name)).collect();
+        let by_name: HashMap<_, _> = services.iter().enumerate().map(|(index, s)| (s.name.clone(), index)).collect();
+        let providers = resources.providers.values().map(|provider| {
+            let keys = match &provider.keys {
+                KeySource::Inline(keys) => Some(keys),
+                KeySource::Uri(_) => keys.get(&provider.name).map(Arc::as_ref),
+            };
+            Arc::new(Provider::new(provider.clone(), keys))
+        });
+        let verifier = Verifier::new(providers);
+        let forwards = resources.providers.values().map(|p| (p.name.clone(), p.forward)).collect();
+        let edge = EdgeRoutes::build(config, &services, &by_name);
+        let own = by_name.get(&config.node.service).copied();
+        Self { services, own, verifier, forwards, edge, by_name, resources }
     }
+
+    /// A service by name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ServiceIndex> {
+        self.by_name.get(name).copied()
+    }
+}
+
+impl ServiceEntry {
+    fn build(config: &Config, resources: &Resources, name: &ServiceName) -> Self {
+        let service = resources.services.get(name);
+        let defaults = resources.mesh.as_deref();
+        let schema = service.and_then(|service| match &service.schema {
+            Some(SchemaSource::Hash(hash)) => resources.schemas.get(hash).cloned(),
+            _ => None,
+        });
+        // Ambiguous rules were told when the document was applied; here the first one counts.
+        let (router, _) = Router::build(schema.iter().map(|schema| ((), schema.clone())));
+        let balance = service.map_or(
+            Balance { algorithm: BalanceAlgorithm::LeastRequest, locality: LocalityPreference::Any },
+            |service| service.balance,
+        );
+        let instances = resources.instances.get(name);
+        let endpoints: Vec<_> =
+            instances.iter().flat_map(|all| all.values()).filter(|i| i.health == Health::Serving).cloned().collect();
+        let region = &config.node.locality.region;
+        let local = match balance.locality {
+            LocalityPreference::PreferLocal if !region.is_empty() => {
+                let here = |(index, endpoint): (usize, &Arc<Instance>)| (endpoint.locality.region == *region).then_some(index);
+                endpoints.iter().enumerate().filter_map(here).collect()
+            }
+            _ => Vec::new(),
+        };
+        let policies = resources
+            .policies_known
+            .contains(name)
+            .then(|| resources.policies.get(name).into_iter().flat_map(|policies| policies.values()));
+        Self {
+            name: name.clone(),
+            protocol: service.map_or(Protocol::Grpc, |service| service.protocol),
+            documented: service.is_some(),
+            schema,
+            router,
+            transcoding: transcoding(service.map(Arc::as_ref)),
+            timeout: service
+                .and_then(|service| service.timeout)
+                .or(defaults.and_then(|mesh| mesh.timeout))
+                .unwrap_or(TIMEOUT_DEFAULT),
+            retry: service.and_then(|service| service.retry).or(defaults.and_then(|mesh| mesh.retry)).unwrap_or_default(),
+            balance,
+            access: Access::new(policies),
+            endpoints,
+            local,
+        }
+    }
+
+    /// Whether an endpoint is another sidecar, which judges again, or the service itself.
+    #[must_use]
+    pub fn is_meshed(endpoint: &Instance) -> bool {
+        endpoint.transport == Transport::Mtls
+    }
+}
+
+impl EdgeRoutes {
+    fn build(config: &Config, services: &[ServiceEntry], by_name: &HashMap<ServiceName, ServiceIndex>) -> Self {
+        let mut routes = Self::default();
+        for exposed in config.edge.iter().flat_map(|edge| &edge.expose) {
+            let Some(index) = by_name.get(&exposed.service).copied() else { continue };
+            routes.exposed.push(index);
+            if let Some(prefix) = &exposed.prefix {
+                routes.prefixes.push((prefix.clone(), index));
+            }
+            if let Some(schema) = &services[index].schema {
+                for name in schema.services() {
+                    routes.grpc.entry(name.to_owned()).or_insert(index);
+                }
+            }
+        }
+        routes.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let schemas = routes.exposed.iter().filter_map(|index| Some((*index, services[*index].schema.clone()?)));
+        (routes.rest, _) = Router::build(schemas);
+        routes
+    }
+}
+
+fn transcoding(service: Option<&Service>) -> mesh_transcode::Options {
+    use mesh_proto::domain::UnknownInput;
+    let mut options = mesh_transcode::Options::default();
+    if let Some(service) = service {
+        options.reject_unknown_query = service.unknown_query == UnknownInput::Reject;
+        options.reject_unknown_fields = service.unknown_fields == UnknownInput::Reject;
+    }
+    options
 }

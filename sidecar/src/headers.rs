@@ -1,0 +1,175 @@
+//! Which headers pass: what belongs to one hop ends there, and what only the mesh may say is taken from those who are not it.
+
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, header};
+
+/// Who called, for the app: a SPIFFE ID. Written by the inbound sidecar only.
+pub const CALLER: HeaderName = HeaderName::from_static("x-mesh-caller");
+/// Why a call was refused, as a reason's word.
+pub const REASON: HeaderName = HeaderName::from_static("x-mesh-reason");
+/// The deadline of a gRPC call.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The outcome of a gRPC call.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Its message, percent-encoded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// A serialized `google.rpc.Status`, base64.
+pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// W3C trace context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Belong to one connection (RFC 9110 7.6.1).
+const HOP_BY_HOP: [&str; 6] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "trailer", "http2-settings"];
+/// What callers may not say: answers, and what would change how others read the request.
+const NOT_FOR_CALLERS: [&str; 8] = [
+    "grpc-status",
+    "grpc-message",
+    "grpc-status-details-bin",
+    "grpc-retry-pushback-ms",
+    "x-http-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-client-cert",
+];
+/// What only our own edge may say about where a call came from.
+const FROM_OUTSIDE: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-envoy-original-path",
+];
+
+/// Cleans a request's headers in place. `outside`: it comes from the world, not from the mesh or the local app.
+pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
+    remove_hop_by_hop(headers);
+    for name in NOT_FOR_CALLERS {
+        headers.remove(name);
+    }
+    if outside {
+        for name in FROM_OUTSIDE {
+            headers.remove(name);
+        }
+    }
+    remove_prefixed(headers, &["x-mesh-", "x-jwt-claim-"]);
+}
+
+/// Cleans a response's headers in place.
+pub fn clean_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    remove_prefixed(headers, &["x-mesh-"]);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.remove(CONNECTION) {
+        // What Connection lists is hop-by-hop too. `te` and `host` stay ours to decide.
+        for name in connection.to_str().unwrap_or("").split(',') {
+            if let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes())
+                && name != HOST
+                && name != header::AUTHORIZATION
+                && name != header::CONTENT_TYPE
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    headers.remove(TE);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn remove_prefixed(headers: &mut HeaderMap, prefixes: &[&str]) {
+    let is_reserved = |name: &HeaderName| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
+    if headers.keys().any(is_reserved) {
+        let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+        for name in reserved {
+            headers.remove(name);
+        }
+    }
+}
+
+/// A header's value if there is exactly one and it is text.
+#[must_use]
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Whether a content type is gRPC's: `application/grpc`, or with a suffix such as `+proto`. gRPC-Web is not.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value: &HeaderValue| {
+        let value = value.as_bytes();
+        let (head, rest) = value.split_at(value.len().min(16));
+        head.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_only_the_mesh_may_say_is_taken_from_every_caller() {
+        let mut all = headers(&[
+            ("x-mesh-caller", "spiffe://mesh.local/service/admin"),
+            ("x-mesh-anything", "1"),
+            ("x-jwt-claim-role", "admin"),
+            ("grpc-status", "0"),
+            ("x-forwarded-client-cert", "x"),
+            ("x-original-url", "/admin"),
+            ("user-agent", "kept"),
+        ]);
+        clean_request(&mut all, false);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["user-agent"]);
+    }
+
+    #[test]
+    fn the_world_may_not_say_where_a_call_came_from() {
+        let mut all = headers(&[("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4")]);
+        clean_request(&mut all, true);
+        assert!(all.is_empty());
+        let mut all = headers(&[("x-forwarded-for", "1.2.3.4")]);
+        clean_request(&mut all, false);
+        assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_end_at_the_hop_but_connection_cannot_strip_a_token() {
+        let mut all = headers(&[
+            ("connection", "x-private, authorization, upgrade"),
+            ("x-private", "1"),
+            ("authorization", "Bearer t"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+            ("keep-alive", "5"),
+        ]);
+        clean_request(&mut all, false);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["authorization"]);
+    }
+
+    #[test]
+    fn grpc_is_told_from_grpc_web() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC;charset=x", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", value)])), expected, "{value}");
+        }
+    }
+}
