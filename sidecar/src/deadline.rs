@@ -14,15 +14,25 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// [`Reason::TimeoutMalformed`], or [`Reason::DeadlinePassed`] for a caller that gives no time at all.
-pub fn of(headers: &HeaderMap, otherwise: Option<Duration>, now: Instant) -> Result<Option<Instant>, Rejection> {
+pub fn of(
+    headers: &HeaderMap,
+    otherwise: Option<Duration>,
+    now: Instant,
+) -> Result<Option<Instant>, Rejection> {
     if !headers.contains_key(&GRPC_TIMEOUT) {
         return Ok(otherwise.map(|timeout| now + timeout));
     }
     let timeout = single(headers, &GRPC_TIMEOUT).and_then(parse).ok_or_else(|| {
-        Rejection::new(Reason::TimeoutMalformed, "grpc-timeout must be one number of up to 8 digits with a unit of H, M, S, m, u or n")
+        Rejection::new(
+            Reason::TimeoutMalformed,
+            "grpc-timeout must be one number of up to 8 digits with a unit of H, M, S, m, u or n",
+        )
     })?;
     if timeout.is_zero() {
-        return Err(Rejection::new(Reason::DeadlinePassed, "the caller gave no time for this call"));
+        return Err(Rejection::new(
+            Reason::DeadlinePassed,
+            "the caller gave no time for this call",
+        ));
     }
     Ok(Some(now + timeout.min(TIMEOUT_MAX)))
 }
@@ -68,19 +78,35 @@ mod tests {
     fn a_callers_deadline_wins_over_the_services_bound() {
         let now = Instant::now();
         let bound = Some(Duration::from_secs(15));
-        assert_eq!(of(&with("250m"), bound, now).unwrap(), Some(now + Duration::from_millis(250)));
-        assert_eq!(of(&HeaderMap::new(), bound, now).unwrap(), Some(now + Duration::from_secs(15)));
+        assert_eq!(
+            of(&with("250m"), bound, now).unwrap(),
+            Some(now + Duration::from_millis(250))
+        );
+        assert_eq!(
+            of(&HeaderMap::new(), bound, now).unwrap(),
+            Some(now + Duration::from_secs(15))
+        );
         assert_eq!(of(&HeaderMap::new(), None, now).unwrap(), None);
-        assert_eq!(of(&with("99999999H"), None, now).unwrap(), Some(now + TIMEOUT_MAX));
+        assert_eq!(
+            of(&with("99999999H"), None, now).unwrap(),
+            Some(now + TIMEOUT_MAX)
+        );
     }
 
     #[test]
     fn timeouts_that_cannot_be_read_or_met_are_refused() {
         let now = Instant::now();
         for bad in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", " 1S", "1Sm"] {
-            assert_eq!(of(&with(bad), None, now).unwrap_err().reason, Reason::TimeoutMalformed, "{bad:?}");
+            assert_eq!(
+                of(&with(bad), None, now).unwrap_err().reason,
+                Reason::TimeoutMalformed,
+                "{bad:?}"
+            );
         }
-        assert_eq!(of(&with("0m"), None, now).unwrap_err().reason, Reason::DeadlinePassed);
+        assert_eq!(
+            of(&with("0m"), None, now).unwrap_err().reason,
+            Reason::DeadlinePassed
+        );
     }
 
     #[test]

@@ -19,7 +19,14 @@ pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Belong to one connection (RFC 9110 7.6.1).
-const HOP_BY_HOP: [&str; 6] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "trailer", "http2-settings"];
+const HOP_BY_HOP: [&str; 6] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "trailer",
+    "http2-settings",
+];
 /// What callers may not say: answers, and what would change how others read the request.
 const NOT_FOR_CALLERS: [&str; 8] = [
     "grpc-status",
@@ -106,11 +113,14 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
 /// Whether a content type is gRPC's: `application/grpc`, or with a suffix such as `+proto`. gRPC-Web is not.
 #[must_use]
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value: &HeaderValue| {
-        let value = value.as_bytes();
-        let (head, rest) = value.split_at(value.len().min(16));
-        head.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-    })
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value: &HeaderValue| {
+            let value = value.as_bytes();
+            let (head, rest) = value.split_at(value.len().min(16));
+            head.eq_ignore_ascii_case(b"application/grpc")
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        })
 }
 
 #[cfg(test)]
@@ -118,7 +128,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]

@@ -9,12 +9,25 @@
 //!
 //! What passes between the two sides is in [`shared`]; everything else belongs to one of them.
 
+mod answer;
+mod body;
+mod call;
 pub mod config;
+pub mod data_plane;
+pub mod deadline;
 pub mod gates;
+pub mod headers;
+mod listen;
 pub mod reason;
+mod recognise;
 pub mod resources;
 pub mod shared;
 pub mod snapshot;
+pub mod telemetry;
+mod translate;
+pub mod upstream;
+mod ways;
+mod worker;
 
 pub use config::Config;
 pub use resources::Resources;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -37,6 +38,7 @@ pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     credentials: ArcSwapOption<Credentials>,
     inputs: Mutex<Inputs>,
+    generation: AtomicU64,
     changed: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
     wants: mpsc::Sender<ServiceName>,
@@ -68,6 +70,7 @@ impl Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             credentials: ArcSwapOption::empty(),
             inputs: Mutex::default(),
+            generation: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Starting),
             wants,
@@ -99,7 +102,7 @@ impl Shared {
         let snapshot = Snapshot::build(&self.config, inputs.resources.clone(), &inputs.keys);
         self.snapshot.store(Arc::new(snapshot));
         drop(inputs);
-        self.changed.send_modify(|count| *count += 1);
+        self.has_changed();
     }
 
     /// What is in force.
@@ -108,7 +111,18 @@ impl Shared {
         self.snapshot.load_full()
     }
 
-    /// Told after every change of the snapshot.
+    /// Counts changes of snapshot and credentials. Cheap to look at for every call.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn has_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Told after every change of snapshot or credentials.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -117,7 +131,7 @@ impl Shared {
     /// Shows these from now on. Connections that stand are left alone.
     pub fn set_credentials(&self, credentials: Credentials) {
         self.credentials.store(Some(Arc::new(credentials)));
-        self.changed.send_modify(|count| *count += 1);
+        self.has_changed();
     }
 
     /// What to show, once there is something.

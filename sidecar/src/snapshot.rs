@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_proto::domain::{
-    Balance, BalanceAlgorithm, Health, Instance, KeySet, KeySource, LocalityPreference, Protocol, Retry, SchemaSource,
-    Service, TIMEOUT_DEFAULT, Transport,
+    Balance, BalanceAlgorithm, Health, Instance, KeySet, KeySource, LocalityPreference, Protocol, Retry,
+    SchemaSource, Service, TIMEOUT_DEFAULT, Transport,
 };
 use mesh_proto::name::ServiceName;
 use mesh_transcode::{Router, Schema};
@@ -53,7 +53,7 @@ pub struct ServiceEntry {
     /// Its compiled descriptors.
     pub schema: Option<Arc<Schema>>,
     /// Its REST rules.
-    pub router: Router<()>,
+    pub router: Router<ServiceIndex>,
     /// How JSON callers are read.
     pub transcoding: mesh_transcode::Options,
     /// Bound of a unary call without a deadline.
@@ -71,7 +71,6 @@ pub struct ServiceEntry {
 }
 
 /// How the edge finds services.
-#[derive(Default)]
 pub struct EdgeRoutes {
     /// REST rules of all exposed services.
     pub rest: Router<ServiceIndex>,
@@ -87,12 +86,21 @@ impl Snapshot {
     /// Compiles resources. `keys` are those fetched for providers whose keys are elsewhere, by provider.
     #[must_use]
     pub fn build(config: &Config, resources: Arc<Resources>, keys: &BTreeMap<Arc<str>, Arc<KeySet>>) -> Self {
-        let mut names: Vec<&ServiceName> = resources.services.keys().chain(resources.instances.keys()).collect();
+        let mut names: Vec<&ServiceName> = resources
+            .services
+            .keys()
+            .chain(resources.instances.keys())
+            .collect();
         names.push(&config.node.service);
         names.sort();
         names.dedup();
-        let services: Vec<_> = names.into_iter().map(|name| ServiceEntry::build(config, &resources, name)).collect();
-        let by_name: HashMap<_, _> = services.iter().enumerate().map(|(index, s)| (s.name.clone(), index)).collect();
+        let build = |(index, name)| ServiceEntry::build(config, &resources, name, index);
+        let services: Vec<_> = names.into_iter().enumerate().map(build).collect();
+        let by_name: HashMap<_, _> = services
+            .iter()
+            .enumerate()
+            .map(|(index, s)| (s.name.clone(), index))
+            .collect();
         let providers = resources.providers.values().map(|provider| {
             let keys = match &provider.keys {
                 KeySource::Inline(keys) => Some(keys),
@@ -101,10 +109,22 @@ impl Snapshot {
             Arc::new(Provider::new(provider.clone(), keys))
         });
         let verifier = Verifier::new(providers);
-        let forwards = resources.providers.values().map(|p| (p.name.clone(), p.forward)).collect();
+        let forwards = resources
+            .providers
+            .values()
+            .map(|p| (p.name.clone(), p.forward))
+            .collect();
         let edge = EdgeRoutes::build(config, &services, &by_name);
         let own = by_name.get(&config.node.service).copied();
-        Self { services, own, verifier, forwards, edge, by_name, resources }
+        Self {
+            services,
+            own,
+            verifier,
+            forwards,
+            edge,
+            by_name,
+            resources,
+        }
     }
 
     /// A service by name.
@@ -115,7 +135,7 @@ impl Snapshot {
 }
 
 impl ServiceEntry {
-    fn build(config: &Config, resources: &Resources, name: &ServiceName) -> Self {
+    fn build(config: &Config, resources: &Resources, name: &ServiceName, index: ServiceIndex) -> Self {
         let service = resources.services.get(name);
         let defaults = resources.mesh.as_deref();
         let schema = service.and_then(|service| match &service.schema {
@@ -123,26 +143,38 @@ impl ServiceEntry {
             _ => None,
         });
         // Ambiguous rules were told when the document was applied; here the first one counts.
-        let (router, _) = Router::build(schema.iter().map(|schema| ((), schema.clone())));
+        let (router, _) = Router::build(schema.iter().map(|schema| (index, schema.clone())));
         let balance = service.map_or(
-            Balance { algorithm: BalanceAlgorithm::LeastRequest, locality: LocalityPreference::Any },
+            Balance {
+                algorithm: BalanceAlgorithm::LeastRequest,
+                locality: LocalityPreference::Any,
+            },
             |service| service.balance,
         );
         let instances = resources.instances.get(name);
-        let endpoints: Vec<_> =
-            instances.iter().flat_map(|all| all.values()).filter(|i| i.health == Health::Serving).cloned().collect();
+        let endpoints: Vec<_> = instances
+            .iter()
+            .flat_map(|all| all.values())
+            .filter(|i| i.health == Health::Serving)
+            .cloned()
+            .collect();
         let region = &config.node.locality.region;
         let local = match balance.locality {
             LocalityPreference::PreferLocal if !region.is_empty() => {
-                let here = |(index, endpoint): (usize, &Arc<Instance>)| (endpoint.locality.region == *region).then_some(index);
+                let here = |(index, endpoint): (usize, &Arc<Instance>)| {
+                    (endpoint.locality.region == *region).then_some(index)
+                };
                 endpoints.iter().enumerate().filter_map(here).collect()
             }
             _ => Vec::new(),
         };
-        let policies = resources
-            .policies_known
-            .contains(name)
-            .then(|| resources.policies.get(name).into_iter().flat_map(|policies| policies.values()));
+        let policies = resources.policies_known.contains(name).then(|| {
+            resources
+                .policies
+                .get(name)
+                .into_iter()
+                .flat_map(|policies| policies.values())
+        });
         Self {
             name: name.clone(),
             protocol: service.map_or(Protocol::Grpc, |service| service.protocol),
@@ -154,7 +186,10 @@ impl ServiceEntry {
                 .and_then(|service| service.timeout)
                 .or(defaults.and_then(|mesh| mesh.timeout))
                 .unwrap_or(TIMEOUT_DEFAULT),
-            retry: service.and_then(|service| service.retry).or(defaults.and_then(|mesh| mesh.retry)).unwrap_or_default(),
+            retry: service
+                .and_then(|service| service.retry)
+                .or(defaults.and_then(|mesh| mesh.retry))
+                .unwrap_or_default(),
             balance,
             access: Access::new(policies),
             endpoints,
@@ -170,10 +205,21 @@ impl ServiceEntry {
 }
 
 impl EdgeRoutes {
-    fn build(config: &Config, services: &[ServiceEntry], by_name: &HashMap<ServiceName, ServiceIndex>) -> Self {
-        let mut routes = Self::default();
+    fn build(
+        config: &Config,
+        services: &[ServiceEntry],
+        by_name: &HashMap<ServiceName, ServiceIndex>,
+    ) -> Self {
+        let mut routes = Self {
+            rest: Router::build([]).0,
+            grpc: HashMap::new(),
+            prefixes: Vec::new(),
+            exposed: Vec::new(),
+        };
         for exposed in config.edge.iter().flat_map(|edge| &edge.expose) {
-            let Some(index) = by_name.get(&exposed.service).copied() else { continue };
+            let Some(index) = by_name.get(&exposed.service).copied() else {
+                continue;
+            };
             routes.exposed.push(index);
             if let Some(prefix) = &exposed.prefix {
                 routes.prefixes.push((prefix.clone(), index));
@@ -184,19 +230,23 @@ impl EdgeRoutes {
                 }
             }
         }
-        routes.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        let schemas = routes.exposed.iter().filter_map(|index| Some((*index, services[*index].schema.clone()?)));
+        routes
+            .prefixes
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let schemas = routes
+            .exposed
+            .iter()
+            .filter_map(|index| Some((*index, services[*index].schema.clone()?)));
         (routes.rest, _) = Router::build(schemas);
         routes
     }
 }
 
 fn transcoding(service: Option<&Service>) -> mesh_transcode::Options {
-    use mesh_proto::domain::UnknownInput;
     let mut options = mesh_transcode::Options::default();
     if let Some(service) = service {
-        options.reject_unknown_query = service.unknown_query == UnknownInput::Reject;
-        options.reject_unknown_fields = service.unknown_fields == UnknownInput::Reject;
+        options.unknown_query = service.unknown_query;
+        options.unknown_fields = service.unknown_fields;
     }
     options
 }

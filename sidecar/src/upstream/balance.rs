@@ -24,12 +24,16 @@ impl Dice {
 
     /// A number under `bound`; 0 where `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        let high = self.next() >> 33;
-        if bound == 0 { 0 } else { usize::try_from(high).unwrap_or(0) % bound }
+        let high = self.number() >> 33;
+        if bound == 0 {
+            0
+        } else {
+            usize::try_from(high).unwrap_or(0) % bound
+        }
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -50,7 +54,11 @@ pub fn choose(
         return None;
     }
     // The first that may be chosen, from a position on, round the end.
-    let from = |start: usize| (0..count).map(|step| (start + step) % count).find_map(|at| Some((at, load(at)?)));
+    let from = |start: usize| {
+        (0..count)
+            .map(|step| (start + step) % count)
+            .find_map(|at| Some((at, load(at)?)))
+    };
     match algorithm {
         BalanceAlgorithm::RoundRobin => from(turn % count).map(|(at, _)| at),
         BalanceAlgorithm::LeastRequest => {
@@ -96,7 +104,10 @@ mod tests {
             seen[least(&[Some(0), Some(0), Some(0), Some(9)], &mut dice).unwrap()] += 1;
         }
         assert_eq!(seen[3], 0);
-        assert!(seen[..3].iter().all(|count| (900..1_900).contains(count)), "{seen:?}");
+        assert!(
+            seen[..3].iter().all(|count| (900..1_900).contains(count)),
+            "{seen:?}"
+        );
     }
 
     #[test]
@@ -109,8 +120,19 @@ mod tests {
 
     #[test]
     fn a_weight_counts_like_so_many_instances() {
-        let loads = [Load { active: 3, weight: 400 }, Load { active: 1, weight: 100 }];
-        let chosen = choose(BalanceAlgorithm::LeastRequest, 2, 0, &mut Dice::new(9), |at| Some(loads[at]));
+        let loads = [
+            Load {
+                active: 3,
+                weight: 400,
+            },
+            Load {
+                active: 1,
+                weight: 100,
+            },
+        ];
+        let chosen = choose(BalanceAlgorithm::LeastRequest, 2, 0, &mut Dice::new(9), |at| {
+            Some(loads[at])
+        });
         assert_eq!(chosen, Some(0));
     }
 

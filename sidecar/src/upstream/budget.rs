@@ -22,7 +22,11 @@ impl RetryBudget {
     /// With `share` of a try earned by a call, 0.0 to 1.0.
     #[must_use]
     pub fn new(share: f64, now: Instant) -> Self {
-        Self { share, saved: TRICKLE_PER_SECOND, last: now }
+        Self {
+            share,
+            saved: TRICKLE_PER_SECOND,
+            last: now,
+        }
     }
 
     /// A call was made.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  retry( balance( endpoint( connection )))
-//!     │        │         │          └── connect.rs: TCP, TLS, HTTP/2 or HTTP/1.1; pool.rs keeps them
-//!     │        │         └── who: as this thread knows it
+//!     │        │         │          └── connect.rs opens one: TCP, TLS, HTTP/2 or HTTP/1.1
+//!     │        │         └── endpoint.rs: an instance as this thread knows it
 //!     │        └── balance.rs, an engine
 //!     └── budget.rs, an engine
 //! ```
@@ -12,7 +12,6 @@
 
 pub mod balance;
 pub mod budget;
-pub(crate) mod call;
 pub(crate) mod cluster;
 pub(crate) mod connect;
-pub(crate) mod pool;
+pub(crate) mod endpoint;

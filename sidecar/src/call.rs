@@ -1,0 +1,224 @@
+//! One call, from its head to the end of its stream: what is known of it, and the one place where it is measured.
+//!
+//! Made at step 3 of a way, handed along, and held by the answer's body to its end. Dropping it writes the log line and the
+//! numbers, so a caller that goes away is measured like any other.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderMap;
+use http::request::Parts;
+use mesh_link::Peer;
+use mesh_proto::name::ServiceName;
+use tokio::time::Sleep;
+
+use crate::body::Tally;
+use crate::gates::access::Caller;
+use crate::headers::{GRPC_STATUS, is_grpc};
+use crate::reason::{Reason, Rejection};
+use crate::telemetry::access_log::{Line, now_text};
+use crate::telemetry::{CallLabels, trace};
+use crate::upstream::endpoint::Held;
+use crate::worker::Worker;
+
+/// Longest path in a log line, in bytes.
+const LOGGED_PATH_BYTES_MAX: usize = 1_024;
+
+/// What the caller speaks; answers of ours are given in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// gRPC.
+    Grpc,
+    /// HTTP with JSON, by the rules of a schema.
+    Rest,
+    /// HTTP that is passed through.
+    Http,
+}
+
+impl Speaks {
+    fn word(self) -> &'static str {
+        match self {
+            Speaks::Grpc => "grpc",
+            Speaks::Rest => "rest",
+            Speaks::Http => "http",
+        }
+    }
+}
+
+/// What is known of one call.
+pub(crate) struct Call {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) way: &'static str,
+    pub(crate) peer: Rc<Peer>,
+    pub(crate) caller: Option<Rc<Caller>>,
+    pub(crate) speaks: Speaks,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) service: Option<ServiceName>,
+    /// `package.Service/Method`
+    pub(crate) rpc: Option<Arc<str>>,
+    /// Whether a schema knows the RPC; only then may it be a metric's label.
+    pub(crate) rpc_known: bool,
+    pub(crate) policy: Option<Arc<str>>,
+    /// The instance in use; it counts the call as active until dropped.
+    pub(crate) instance: Option<Held>,
+    pub(crate) tally: Rc<Tally>,
+    pub(crate) http_status: u16,
+    pub(crate) grpc_status: Option<u16>,
+    method: http::Method,
+    path: String,
+    trace_id: String,
+    reason: Option<Reason>,
+    detail: Option<String>,
+}
+
+impl Call {
+    /// Begins to measure. The request's trace context is completed on the way.
+    pub(crate) fn begin(
+        worker: Rc<Worker>,
+        way: &'static str,
+        peer: Rc<Peer>,
+        caller: Option<Rc<Caller>>,
+        head: &mut Parts,
+    ) -> Box<Self> {
+        worker.metrics.in_flight(way, 1);
+        worker.in_flight.set(worker.in_flight.get() + 1);
+        let trace_id = trace::carry_on(&mut head.headers, &mut worker.dice.borrow_mut());
+        let mut path = head.uri.path().to_owned();
+        if path.len() > LOGGED_PATH_BYTES_MAX {
+            let cut = (0..=LOGGED_PATH_BYTES_MAX)
+                .rev()
+                .find(|at| path.is_char_boundary(*at))
+                .unwrap_or(0);
+            path.truncate(cut);
+        }
+        Box::new(Self {
+            worker,
+            way,
+            peer,
+            caller,
+            speaks: if is_grpc(&head.headers) {
+                Speaks::Grpc
+            } else {
+                Speaks::Http
+            },
+            started: Instant::now(),
+            deadline: None,
+            service: None,
+            rpc: None,
+            rpc_known: false,
+            policy: None,
+            instance: None,
+            tally: Rc::default(),
+            http_status: 0,
+            grpc_status: None,
+            method: head.method.clone(),
+            path,
+            trace_id,
+            reason: None,
+            detail: None,
+        })
+    }
+
+    /// Notes why it is refused, for the log line and the numbers.
+    pub(crate) fn refused(&mut self, rejection: &Rejection) {
+        self.reason = Some(rejection.reason);
+        self.detail.clone_from(&rejection.detail);
+        if self.speaks != Speaks::Http {
+            self.grpc_status = Some(rejection.reason.grpc());
+        }
+    }
+
+    /// Notes how a passed-through stream ended.
+    pub(crate) fn stream_ended(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(trailers) = trailers {
+            self.note_grpc_status(trailers);
+        } else if self.speaks == Speaks::Grpc && self.grpc_status.is_none() {
+            self.grpc_status = Some(2);
+        }
+    }
+
+    /// Takes the gRPC status out of headers or trailers.
+    pub(crate) fn note_grpc_status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get(&GRPC_STATUS) {
+            self.grpc_status = Some(
+                status
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(2),
+            );
+        }
+    }
+
+    /// A timer for the deadline, if there is one.
+    pub(crate) fn sleep_until_deadline(&self) -> Option<Pin<Box<Sleep>>> {
+        self.deadline
+            .map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())))
+    }
+
+    fn code(&self) -> u16 {
+        if self.speaks == Speaks::Http {
+            self.http_status
+        } else {
+            self.grpc_status.unwrap_or(1)
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let worker = &self.worker;
+        worker.in_flight.set(worker.in_flight.get().saturating_sub(1));
+        worker.metrics.in_flight(self.way, -1);
+        // The head never went out: the caller left first.
+        let http_status = if self.http_status == 0 {
+            499
+        } else {
+            self.http_status
+        };
+        let labels = CallLabels {
+            way: self.way,
+            service: self.service.as_ref().map(ServiceName::as_str),
+            method: self.rpc.clone().filter(|_| self.rpc_known),
+            protocol: self.speaks.word(),
+            code: if self.http_status == 0 && self.speaks == Speaks::Http {
+                499
+            } else {
+                self.code()
+            },
+            reason: self.reason,
+        };
+        worker.metrics.call_ended(labels, took);
+        if worker.log.is_on() {
+            worker.log.write(&Line {
+                time: now_text(),
+                way: self.way,
+                protocol: self.speaks.word(),
+                method: self.method.as_str(),
+                path: &self.path,
+                rpc: self.rpc.as_deref(),
+                service: self.service.as_ref().map(ServiceName::as_str),
+                caller: self.caller.as_ref().map(|caller| caller.id.as_str()),
+                peer: self.peer.address.to_string(),
+                instance: self.instance.as_ref().map(Held::name),
+                policy: self.policy.as_deref(),
+                status: http_status,
+                grpc_status: if self.speaks == Speaks::Http {
+                    None
+                } else {
+                    Some(self.code())
+                },
+                reason: self.reason.map(Reason::word),
+                detail: self.detail.as_deref(),
+                duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
+                bytes_in: self.tally.bytes_in.get(),
+                bytes_out: self.tally.bytes_out.get(),
+                trace_id: &self.trace_id,
+            });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The instances of one service as this thread knows them, and the sending of a call to one of them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use mesh_proto::domain::{Balance, Retry};
+use mesh_proto::name::ServiceName;
+
+use super::balance::choose;
+use super::budget::RetryBudget;
+use super::endpoint::{Endpoint, Ready};
+use crate::body::RequestBody;
+use crate::call::Call;
+use crate::reason::{Reason, Rejection};
+use crate::worker::Worker;
+
+/// Connections that may turn out to be closing before a request of one call has found one that is not. Costs no try:
+/// nothing was sent.
+const STALE_CONNECTIONS_MAX: u32 = 4;
+
+/// The instances of one service.
+pub(crate) struct Cluster {
+    pub(crate) service: ServiceName,
+    pub(crate) endpoints: Vec<Rc<Endpoint>>,
+    /// Positions of those to be preferred; empty for no preference.
+    pub(crate) local: Vec<usize>,
+    pub(crate) balance: Balance,
+    pub(crate) retry: Retry,
+    pub(crate) turn: Cell<usize>,
+    pub(crate) budget: RefCell<RetryBudget>,
+}
+
+impl Cluster {
+    /// Sends a request to an instance, to another one if it cannot be connected to.
+    ///
+    /// # Errors
+    /// No instance took it.
+    pub(crate) async fn send(
+        &self,
+        worker: &Rc<Worker>,
+        call: &mut Call,
+        head: Parts,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, Rejection> {
+        self.budget.borrow_mut().earn();
+        let mut request = Request::from_parts(head, body);
+        let mut tried: Vec<usize> = Vec::new();
+        let mut stale = 0;
+        loop {
+            let at = self.pick(worker, &tried).ok_or_else(|| {
+                Rejection::new(
+                    Reason::NoInstance,
+                    format!("{} has no instance that takes calls", self.service),
+                )
+            })?;
+            let endpoint = &self.endpoints[at];
+            let mut held = endpoint.hold();
+            let ready = match endpoint.ready(worker, &mut held).await {
+                Ok(ready) => ready,
+                Err(why) => {
+                    tried.push(at);
+                    call.instance = Some(held);
+                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                    if tries < self.retry.attempts && self.budget.borrow_mut().spend(Instant::now()) {
+                        worker.metrics.retried(self.service.as_str());
+                        continue;
+                    }
+                    let message = format!("no instance of {} could be connected to", self.service);
+                    return Err(Rejection::new(Reason::ConnectFailed, message).with_detail(why));
+                }
+            };
+            call.instance = Some(held);
+            let error = match ready {
+                Ready::Http2(mut sender) => match sender.try_send_request(request).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error,
+                },
+                Ready::Http1(mut sender) => match sender.try_send_request(request).await {
+                    Ok(response) => {
+                        endpoint.give_back(sender);
+                        return Ok(response);
+                    }
+                    Err(error) => error,
+                },
+            };
+            let mut error = error;
+            match error.take_message() {
+                // Nothing was sent: the connection was closing under our hands.
+                Some(unsent) if stale < STALE_CONNECTIONS_MAX => {
+                    stale += 1;
+                    request = unsent;
+                }
+                _ => {
+                    let message = format!("{} ended the call without an answer", self.service);
+                    return Err(Rejection::new(Reason::UpstreamReset, message)
+                        .with_detail(describe(&error.into_error())));
+                }
+            }
+        }
+    }
+
+    /// Prefers, in this order: local ones that do not rest, any that do not rest, any at all. Never one that was tried.
+    fn pick(&self, worker: &Worker, tried: &[usize]) -> Option<usize> {
+        let now = Instant::now();
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let dice = &mut *worker.dice.borrow_mut();
+        let usable = |at: usize, even_resting: bool| {
+            let endpoint = &self.endpoints[at];
+            (!tried.contains(&at) && (even_resting || !endpoint.is_resting(now))).then(|| endpoint.load())
+        };
+        let algorithm = self.balance.algorithm;
+        let near = choose(algorithm, self.local.len(), turn, dice, |at| {
+            usable(self.local[at], false)
+        });
+        near.map(|at| self.local[at])
+            .or_else(|| {
+                choose(algorithm, self.endpoints.len(), turn, dice, |at| {
+                    usable(at, false)
+                })
+            })
+            .or_else(|| choose(algorithm, self.endpoints.len(), turn, dice, |at| usable(at, true)))
+    }
+}
+
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,323 @@
+//! The ways of a call. [`inbound`], [`outbound`] and [`edge`] each read top to bottom as one numbered list; the order is the
+//! design. What they share is here, step by step.
+//!
+//! ```text
+//!  1 accept  2 rescue  3 measure  4 recognise  5 deadline  6 jwt  7 access  9 room  10 translate  11 upstream
+//! ```
+//!
+//! (8, rate, will stand between access and room.)
+
+pub(crate) mod edge;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
+
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use http::header::{HOST, TE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use mesh_link::Peer;
+
+use crate::answer::refuse;
+use crate::body::{AnswerBody, RequestBody};
+use crate::call::{Call, Speaks};
+use crate::deadline;
+use crate::gates::access::{self, Caller, First};
+use crate::headers::{self, GRPC_TIMEOUT};
+use crate::reason::{Reason, Rejection};
+use crate::recognise::{Door, Recognition};
+use crate::snapshot::{ServiceEntry, Snapshot};
+use crate::translate::{self, Translation};
+use crate::upstream::cluster::Cluster;
+use crate::upstream::connect::Dial;
+use crate::worker::{IN_FLIGHT_MAX, View, Worker};
+
+/// Which way a listener's calls go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Inbound,
+    Outbound,
+    Edge,
+}
+
+impl Way {
+    /// In logs and metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Way::Inbound => "inbound",
+            Way::Outbound => "outbound",
+            Way::Edge => "edge",
+        }
+    }
+}
+
+/// What a connection's calls have in common.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) way: Way,
+    pub(crate) peer: Rc<Peer>,
+    pub(crate) caller: Option<Rc<Caller>>,
+}
+
+/// Answers one request; never fails, since step 2 turns every failure into an answer.
+pub(crate) async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let (mut head, body) = request.into_parts();
+    let way = connection.way;
+    // 3 measure: from here to the end of the stream.
+    let call = Call::begin(
+        connection.worker.clone(),
+        way.word(),
+        connection.peer.clone(),
+        connection.caller.clone(),
+        &mut head,
+    );
+    let answered = match way {
+        Way::Inbound => inbound::serve(&connection, call, head, body).await,
+        Way::Outbound => outbound::serve(&connection, call, head, body).await,
+        Way::Edge => edge::serve(&connection, call, head, body).await,
+    };
+    // 2 rescue: what went wrong below becomes an answer the caller can read.
+    answered.unwrap_or_else(|(call, rejection)| refuse(call, &rejection))
+}
+
+/// An answer, or the call with the reason it is refused for.
+pub(crate) type Answered = Result<Response<AnswerBody>, (Box<Call>, Rejection)>;
+
+/// Step 5: when the call must have ended.
+pub(crate) fn bound_time(
+    call: &mut Call,
+    head: &Parts,
+    entry: &ServiceEntry,
+    unary: bool,
+) -> Result<(), Rejection> {
+    call.deadline = deadline::of(&head.headers, unary.then_some(entry.timeout), call.started)?;
+    Ok(())
+}
+
+/// Steps 6 and 7: who says so, and may they. The token is only looked at where a rule asks for one.
+pub(crate) fn judge(
+    call: &mut Call,
+    head: &Parts,
+    view: &View,
+    entry: &ServiceEntry,
+) -> Result<Judged, Rejection> {
+    let rpc = call.rpc.clone();
+    let judged = access::Call {
+        rpc: rpc.as_deref(),
+        caller: call.caller.as_deref(),
+    };
+    let first = entry.access.first(judged)?;
+    match first {
+        First::Allowed(policy) => {
+            let strip_token = entry.access.is_guarded();
+            call.policy = policy;
+            Ok(Judged { strip_token })
+        }
+        First::NeedsToken => {
+            let verifier = &view.snapshot.verifier;
+            let verified = view
+                .tokens
+                .borrow_mut()
+                .verify(verifier, &head.headers, SystemTime::now());
+            let verified = verified.map_err(|refused| {
+                if let Some(provider) = &refused.stale {
+                    call.worker.shared.keys_are_stale(provider);
+                }
+                refused.rejection
+            })?;
+            call.policy = Some(entry.access.with_token(judged, &verified)?);
+            let forward = view
+                .snapshot
+                .forwards
+                .get(&verified.provider)
+                .copied()
+                .unwrap_or(false);
+            Ok(Judged {
+                strip_token: !forward,
+            })
+        }
+    }
+}
+
+/// What the gates found.
+pub(crate) struct Judged {
+    /// The service itself must not see the token.
+    pub(crate) strip_token: bool,
+}
+
+/// Step 9: is there room.
+pub(crate) fn room(call: &Call) -> Result<(), Rejection> {
+    if call.worker.in_flight.get() > IN_FLIGHT_MAX {
+        return Err(Rejection::new(
+            Reason::Overloaded,
+            "this sidecar has too many calls in flight; try again shortly",
+        ));
+    }
+    Ok(())
+}
+
+/// Steps 10 and 11: translate where caller and service differ, and go upstream.
+pub(crate) async fn forward(
+    cluster: &Cluster,
+    snapshot: &Snapshot,
+    recognition: Recognition,
+    mut head: Parts,
+    body: Incoming,
+    mut call: Box<Call>,
+) -> Answered {
+    let worker = call.worker.clone();
+    let entry = &snapshot.services[recognition.service];
+    let (body, translation) = match recognition.door {
+        Door::Options(allow) => return Ok(translate::options(&allow, call)),
+        Door::Grpc => {
+            // gRPC callers say so to detect proxies that lose trailers; we do not, and say it for those that forgot.
+            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+            (RequestBody::Incoming(body, call.tally.clone()), None)
+        }
+        Door::Http(prefix) => {
+            if let Some(prefix) = prefix
+                && let Err(rejection) = strip_prefix(&mut head, &prefix)
+            {
+                return Err((call, rejection));
+            }
+            let empty = http_body::Body::is_end_stream(&body);
+            (
+                if empty {
+                    RequestBody::Empty
+                } else {
+                    RequestBody::Incoming(body, call.tally.clone())
+                },
+                None,
+            )
+        }
+        Door::Rest(found) => {
+            let translation = Translation::new(found, entry, &head);
+            let read = Box::pin(translate::request(
+                &translation.found,
+                &translation.options,
+                &mut head,
+                body,
+                &call,
+            ));
+            match within(call.deadline, read).await {
+                Ok(body) => (body, Some(translation)),
+                Err(rejection) => return Err((call, rejection)),
+            }
+        }
+    };
+    if let Some(deadline) = call.deadline {
+        head.headers
+            .insert(GRPC_TIMEOUT, deadline::header(deadline, Instant::now()));
+    }
+    if let Err(rejection) = address(&mut head, cluster) {
+        return Err((call, rejection));
+    }
+    let deadline = call.deadline;
+    let sent = within(deadline, cluster.send(&worker, &mut call, head, body)).await;
+    let response = match sent {
+        Ok(response) => response,
+        Err(rejection) => return Err((call, rejection)),
+    };
+    let Some(translation) = translation else {
+        return Ok(pass_through(response, call));
+    };
+    match within(deadline, Box::pin(translate::begin(translation, response))).await {
+        Ok(begun) => Ok(translate::answer(begun, call)),
+        Err(rejection) => Err((call, rejection)),
+    }
+}
+
+/// The service's own answer, as it comes.
+fn pass_through(response: Response<Incoming>, mut call: Box<Call>) -> Response<AnswerBody> {
+    let (mut head, body) = response.into_parts();
+    headers::clean_response(&mut head.headers);
+    let grpc = call.speaks == Speaks::Grpc;
+    call.http_status = head.status.as_u16();
+    if grpc {
+        call.note_grpc_status(&head.headers);
+    }
+    head.version = Version::HTTP_11;
+    Response::from_parts(head, AnswerBody::passed_through(body, grpc, call))
+}
+
+/// Addresses a request to its next hop. Another sidecar is told the service; the service itself is told what the caller
+/// said.
+fn address(head: &mut Parts, cluster: &Cluster) -> Result<(), Rejection> {
+    let dial = cluster
+        .endpoints
+        .first()
+        .map_or(Dial::Mesh, |endpoint| endpoint.key.dial);
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let said = head
+        .uri
+        .authority()
+        .map(Authority::as_str)
+        .or_else(|| headers::single(&head.headers, &HOST));
+    let service = cluster.service.as_str();
+    let authority = if dial == Dial::Mesh {
+        service
+    } else {
+        said.unwrap_or(service)
+    };
+    let malformed = || Rejection::new(Reason::RequestMalformed, "the authority is not host or host:port");
+    if dial == Dial::Http1 {
+        let host = HeaderValue::from_str(authority).map_err(|_| malformed())?;
+        head.headers.insert(HOST, host);
+        head.uri = Uri::from(path);
+        head.version = Version::HTTP_11;
+        return Ok(());
+    }
+    let authority: Authority = authority.parse().map_err(|_| malformed())?;
+    head.headers.remove(HOST);
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(path)
+        .build();
+    head.uri = uri.map_err(|_| malformed())?;
+    head.version = Version::HTTP_2;
+    Ok(())
+}
+
+fn strip_prefix(head: &mut Parts, prefix: &str) -> Result<(), Rejection> {
+    let whole = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = whole.strip_prefix(prefix).unwrap_or(whole);
+    let path = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
+    let malformed = |_| Rejection::new(Reason::RequestMalformed, "the path cannot be read");
+    let authority = head.uri.authority().cloned();
+    head.uri = Uri::try_from(path).map_err(malformed)?;
+    if let Some(authority) = authority {
+        head.headers
+            .entry(HOST)
+            .or_insert(HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("")));
+    }
+    Ok(())
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Rejection>>,
+) -> Result<T, Rejection> {
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    tokio::time::timeout_at(deadline.into(), work)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Rejection::new(
+                Reason::DeadlinePassed,
+                "the service did not answer before the deadline",
+            ))
+        })
+}
