@@ -381,12 +381,12 @@ impl<'a> Reader<'a> {
         Ok(filled(descriptor, [(1, Value::String(type_url)), (2, value)]))
     }
 
-    /// The `@type` of the object that starts here, without moving on. `None`: the object is empty.
+    /// The `@type` of the object that starts here, without moving on. `None`: the object was empty, and is passed.
     fn find_type(&mut self) -> Read<Option<String>> {
         let start = self.scan.offset();
-        let (mut found, mut entries) = (None, 0);
+        let (mut found, mut empty) = (None, true);
         self.object(|reader, key, _| {
-            entries += 1;
+            empty = false;
             if key != "@type" {
                 return reader.skip();
             }
@@ -397,9 +397,10 @@ impl<'a> Reader<'a> {
             reader.way.pop();
             Ok(())
         })?;
-        self.scan.go_to(start);
-        if found.is_none() && entries > 0 {
-            return self.refuse("holds no @type");
+        match (&found, empty) {
+            (None, false) => return self.refuse("holds no @type"),
+            (None, true) => {}
+            (Some(_), _) => self.scan.go_to(start),
         }
         Ok(found)
     }
