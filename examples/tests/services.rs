@@ -165,7 +165,8 @@ async fn an_order_is_filled_waits_for_its_price_or_is_refused() {
         client.place_order(cheap).await.unwrap().into_inner().status(),
         order::Status::Open
     );
-    let changes: [(fn(&mut PlaceOrderRequest), Code); 6] = [
+    type Change = fn(&mut PlaceOrderRequest);
+    let changes: [(Change, Code); 6] = [
         (|order| order.symbol = "NOPE".into(), Code::NotFound),
         (|order| order.side = 0, Code::InvalidArgument),
         (|order| order.side = 7, Code::InvalidArgument),
