@@ -1,5 +1,6 @@
 //! What the crate promises, rule by rule, on the schema of `testdata/lab.proto`.
 
+mod oracle;
 mod reply;
 mod request;
 mod routing;
