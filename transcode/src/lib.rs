@@ -22,6 +22,7 @@ mod query;
 mod refusal;
 mod router;
 mod schema;
+mod sound;
 pub mod status;
 pub mod stream;
 mod template;

@@ -79,6 +79,7 @@ impl Schema {
             Faults::one("", format!("the descriptors do not link: {error}; {hint}"))
         })?;
         let mut check = Check::default();
+        crate::sound::check_sound(&pool, &mut check);
         let mut methods = BTreeMap::new();
         let mut rules = 0;
         for method in pool

@@ -1,13 +1,14 @@
 //! JSON text ⇄ messages, by the protobuf JSON mapping, strictly, with every limit counted here.
 //!
 //! ```text
-//!  text ── scan (tokens, offsets) ── read (led by descriptors; well_known, leaf) ──► DynamicMessage
+//!  text ── scan (tokens, offsets) ── read (led by descriptors; well_known, leaf, time) ──► DynamicMessage
 //!  DynamicMessage ── write (depth counted through Any) ──► text
 //! ```
 
 pub(crate) mod leaf;
 mod read;
 mod scan;
+mod time;
 mod well_known;
 mod write;
 

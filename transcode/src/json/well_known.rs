@@ -2,7 +2,7 @@
 
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
-use super::leaf;
+use super::{leaf, time};
 use crate::Refusal;
 
 /// Which of them a message is.
@@ -45,8 +45,8 @@ impl WellKnown {
 /// What it should have been. Other messages have no form as text.
 pub(crate) fn from_text(message: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
     match WellKnown::of(message) {
-        Some(WellKnown::Timestamp) => Ok(seconds_and_nanos(message, leaf::timestamp(text)?)),
-        Some(WellKnown::Duration) => Ok(seconds_and_nanos(message, leaf::duration(text)?)),
+        Some(WellKnown::Timestamp) => Ok(seconds_and_nanos(message, time::timestamp(text)?)),
+        Some(WellKnown::Duration) => Ok(seconds_and_nanos(message, time::duration(text)?)),
         Some(WellKnown::FieldMask) => {
             let paths = leaf::field_mask(text)?.into_iter().map(Value::String).collect();
             Ok(filled(message, [(1, Value::List(paths))]))

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
-use super::leaf::{DURATION_SECONDS_MAX, TIMESTAMP_SECONDS, date};
+use super::time::{DURATION_SECONDS_MAX, TIMESTAMP_SECONDS, date};
 use super::well_known::WellKnown;
 use crate::Limits;
 

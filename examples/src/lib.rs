@@ -1,0 +1,45 @@
+//! What the two example services share: the generated code of `market.v1`, and how they stop. They know nothing of the
+//! mesh.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+/// Messages and services of `market.v1`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic
+)]
+pub mod market {
+    tonic::include_proto!("market.v1");
+}
+
+/// The descriptors of `market.v1` and all it imports, with annotations and comments, as a serialized
+/// `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/quotes.binpb"));
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        // Without the signal there is nothing to wait for; the process still ends by SIGKILL.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+/// Tells whoever started us, with one line on stdout, where we listen.
+///
+/// # Errors
+/// Nobody reads stdout.
+pub fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready {address}")?;
+    out.flush()
+}
