@@ -38,7 +38,13 @@ pub(crate) struct Global {
     )]
     pub(crate) server: Vec<String>,
     /// A folder with ca.pem, operator.pem and operator-key.pem, as `ca init` makes it.
-    #[arg(long, global = true, env = "MESH_CREDENTIALS", value_name = "DIR", help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        env = "MESH_CREDENTIALS",
+        value_name = "DIR",
+        help_heading = "Everywhere"
+    )]
     pub(crate) credentials: Option<PathBuf>,
     /// How answers are printed.
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table, help_heading = "Everywhere")]

@@ -1,6 +1,6 @@
 //! Talking to xds-lite: credentials, servers tried in turn, and what each refusal means to the person who asked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use mesh_link::credentials::Credentials;
@@ -53,7 +53,7 @@ impl Server {
 #[derive(Debug)]
 pub(crate) struct Client {
     servers: Vec<Server>,
-    tls: std::sync::Arc<mesh_link::rustls::ClientConfig>,
+    dialer: Dialer,
 }
 
 impl Client {
@@ -62,16 +62,16 @@ impl Client {
     /// # Errors
     /// Credentials that are missing or damaged, or an address that is none.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
-        let tls = identity(global.credentials.as_deref())?;
+        let dialer = Dialer::open(global.credentials.as_deref())?;
         let servers: Result<Vec<Server>, Failure> = global
             .server
             .iter()
-            .map(|address| server(address.trim(), &tls).map_err(Failure::usage))
+            .map(|address| dialer.server(address.trim()).map_err(Failure::usage))
             .collect();
         let servers = servers.map_err(|failure| {
             failure.hint("name it with --server HOST:PORT or MESH_SERVER; several with commas between")
         })?;
-        Ok(Self { servers, tls })
+        Ok(Self { servers, dialer })
     }
 
     /// A server that is not on the command line: another replica.
@@ -79,7 +79,7 @@ impl Client {
     /// # Errors
     /// The address is none.
     pub(crate) fn replica(&self, address: &str) -> Result<Server, String> {
-        server(address, &self.tls)
+        self.dialer.server(address)
     }
 
     /// Asks the first server that answers. A server that cannot be reached, or is not ready, never did anything: the next
@@ -103,7 +103,9 @@ impl Client {
         }
         let mut told = unreachable.into_iter();
         let first = told.next().unwrap_or_else(|| "no server is named".into());
-        Err(unreachable_hints(Failure::new(Exit::Unreachable, first).lines(told)))
+        Err(unreachable_hints(
+            Failure::new(Exit::Unreachable, first).lines(told),
+        ))
     }
 
     /// Every document of a kind.
@@ -111,9 +113,12 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`].
     pub(crate) async fn list(&self, kind: Kind) -> Result<Vec<StoredDocument>, Failure> {
-        let request = ListRequest { kind: kind.as_str().into() };
-        let (_, answer) =
-            self.ask(async |server| server.documents().list(request.clone()).await).await?;
+        let request = ListRequest {
+            kind: kind.as_str().into(),
+        };
+        let (_, answer) = self
+            .ask(async |server| server.documents().list(request.clone()).await)
+            .await?;
         Ok(answer.documents)
     }
 
@@ -122,7 +127,10 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`].
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Result<Option<StoredDocument>, Failure> {
-        let request = GetRequest { kind: kind.as_str().into(), name: name.into() };
+        let request = GetRequest {
+            kind: kind.as_str().into(),
+            name: name.into(),
+        };
         let question = async |server: Server| match server.documents().get(request.clone()).await {
             Ok(found) => Ok(found.map(Some)),
             Err(status) if status.code() == Code::NotFound => Ok(tonic::Response::new(None)),
@@ -135,20 +143,30 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub(crate) async fn state(&self, filter: &GetStatusRequest) -> Result<(Server, GetStatusResponse), Failure> {
-        self.ask(async |server| server.status().get_status(filter.clone()).await).await
+    pub(crate) async fn state(
+        &self,
+        filter: &GetStatusRequest,
+    ) -> Result<(Server, GetStatusResponse), Failure> {
+        self.ask(async |server| server.status().get_status(filter.clone()).await)
+            .await
     }
 
     /// Says that there is no such document, with names that are close.
     pub(crate) async fn not_found(&self, kind: Kind, name: &str) -> Failure {
         let failure = Failure::refused(format!("there is no {kind} named {name:?}"));
         let names: Vec<String> = match self.list(kind).await {
-            Ok(stored) => stored.iter().map(|s| crate::commands::name_of(s).to_owned()).collect(),
+            Ok(stored) => stored
+                .iter()
+                .map(|s| crate::commands::name_of(s).to_owned())
+                .collect(),
             Err(_) => Vec::new(),
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let close = similar::get_close_matches(name, &names, 3, 0.6);
-        let list = format!("`mesh-ctl get {}` lists what there is", kind.as_str().to_ascii_lowercase());
+        let list = format!(
+            "`mesh-ctl get {}` lists what there is",
+            kind.as_str().to_ascii_lowercase()
+        );
         if close.is_empty() {
             failure.hint(list)
         } else {
@@ -163,42 +181,73 @@ pub(crate) async fn bounded<T>(
 ) -> Result<T, Status> {
     match tokio::time::timeout(CALL_TIMEOUT, answer).await {
         Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {}s", CALL_TIMEOUT.as_secs()))),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "no answer within {}s",
+            CALL_TIMEOUT.as_secs()
+        ))),
     }
 }
 
-fn server(address: &str, tls: &std::sync::Arc<mesh_link::rustls::ClientConfig>) -> Result<Server, String> {
-    let plain = address.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    if !plain {
-        return Err(format!("{address:?} is not an address; write host:port"));
-    }
-    Ok(Server { address: address.to_owned(), channel: grpc::channel(address, tls.clone())? })
+/// Who we are, and whom to expect at the other end.
+#[derive(Debug)]
+struct Dialer {
+    credentials: Credentials,
+    expected: SpiffeId,
 }
 
-/// The operator's own certificate, and whom to expect at the other end.
-fn identity(dir: Option<&Path>) -> Result<std::sync::Arc<mesh_link::rustls::ClientConfig>, Failure> {
-    let hint = |failure: Failure, dir: &str| {
-        failure.hint(format!(
-            "make them with `mesh-ctl ca init --dir {dir} --trust-domain mesh.local`, then name the folder with \
-             --credentials or MESH_CREDENTIALS"
-        ))
-    };
-    let Some(dir) = dir else {
-        return Err(hint(Failure::usage("no credentials are named, and xds-lite answers operators only"), "DIR"));
-    };
-    let file = |name: &str| -> PathBuf { dir.join(name) };
-    let credentials = Credentials::from_files(&file(OPERATOR_FILE), &file(OPERATOR_KEY_FILE), &file(CA_FILE))
-        .map_err(|faults| {
-            let mut failure = Failure::faults("the credentials cannot be used", &faults);
-            failure.exit = Exit::Usage;
-            hint(failure, &dir.display().to_string())
+impl Dialer {
+    fn open(dir: Option<&Path>) -> Result<Self, Failure> {
+        let hint = |failure: Failure, dir: &str| {
+            failure.hint(format!(
+                "make them with `mesh-ctl ca init --dir {dir} --trust-domain mesh.local`, then name the folder with \
+                 --credentials or MESH_CREDENTIALS"
+            ))
+        };
+        let Some(dir) = dir else {
+            let told = "no credentials are named, and xds-lite answers operators only";
+            return Err(hint(Failure::usage(told), "DIR"));
+        };
+        let read = Credentials::from_files(
+            &dir.join(OPERATOR_FILE),
+            &dir.join(OPERATOR_KEY_FILE),
+            &dir.join(CA_FILE),
+        );
+        let credentials = read.map_err(|faults| {
+            let failure = Failure::faults("the credentials cannot be used", &faults);
+            hint(
+                Failure {
+                    exit: Exit::Usage,
+                    ..failure
+                },
+                &dir.display().to_string(),
+            )
         })?;
-    let expected = TrustDomain::parse(credentials.id.trust_domain())
-        .map(|domain| SpiffeId::control(&domain))
-        .map_err(|why| Failure::usage(format!("the trust domain of {} {why}", credentials.id)))?;
-    tls::client_config(Some(&credentials), &credentials.authorities, expected).map_err(Failure::usage)
+        let expected = TrustDomain::parse(credentials.id.trust_domain())
+            .map(|domain| SpiffeId::control(&domain))
+            .map_err(|why| Failure::usage(format!("the trust domain of {} {why}", credentials.id)))?;
+        Ok(Self {
+            credentials,
+            expected,
+        })
+    }
+
+    fn server(&self, address: &str) -> Result<Server, String> {
+        let plain = address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if !plain {
+            return Err(format!("{address:?} is not an address; write host:port"));
+        }
+        let tls = tls::client_config(
+            Some(&self.credentials),
+            &self.credentials.authorities,
+            self.expected.clone(),
+        )?;
+        Ok(Server {
+            address: address.to_owned(),
+            channel: grpc::channel(address, tls)?,
+        })
+    }
 }
 
 /// Whether a server surely did nothing: it was never reached, or said itself that it is not ready.
@@ -259,7 +308,10 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
 
 /// What is wrong with a request, one line each.
 fn violations(status: &Status, told: &str) -> Vec<String> {
-    let listed = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    let listed = status
+        .get_details_bad_request()
+        .map(|bad| bad.field_violations)
+        .unwrap_or_default();
     let mut lines: Vec<String> = listed
         .iter()
         .map(|violation| match violation.field.trim_end_matches(':') {
@@ -291,7 +343,11 @@ mod tests {
         let failure = refusal("h:1", &status);
         assert_eq!(
             failure.lines,
-            ["2 faults; nothing was stored", "Service/a: spec.timeout: is over 1h", "Service/b: is blank"]
+            [
+                "2 faults; nothing was stored",
+                "Service/a: spec.timeout: is over 1h",
+                "Service/b: is blank"
+            ]
         );
         assert_eq!(failure.exit, Exit::Refused);
         let bare = refusal("h:1", &Status::invalid_argument("bad"));
@@ -310,7 +366,10 @@ mod tests {
     fn every_refusal_comes_with_a_hint_and_a_line() {
         for code in 1..17 {
             let failure = refusal("h:1", &Status::new(Code::from(code), ""));
-            assert!(!failure.lines.is_empty() && !failure.lines[0].is_empty(), "{code}");
+            assert!(
+                !failure.lines.is_empty() && !failure.lines[0].is_empty(),
+                "{code}"
+            );
             assert_eq!(failure.hints.len(), 1, "{code}");
         }
     }

@@ -37,7 +37,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, line: impl Into<String>) -> Self {
-        Self { exit, lines: vec![line.into()], hints: Vec::new() }
+        Self {
+            exit,
+            lines: vec![line.into()],
+            hints: Vec::new(),
+        }
     }
 
     pub(crate) fn refused(line: impl Into<String>) -> Self {
@@ -50,7 +54,11 @@ impl Failure {
 
     /// Nothing more to say than the exit code.
     pub(crate) fn silent(exit: Exit) -> Self {
-        Self { exit, lines: Vec::new(), hints: Vec::new() }
+        Self {
+            exit,
+            lines: Vec::new(),
+            hints: Vec::new(),
+        }
     }
 
     /// Every fault: one stands on the error line itself, several are listed under a headline.
@@ -59,7 +67,11 @@ impl Failure {
         if lines.len() != 1 {
             lines.insert(0, format!("{} faults; {headline}", lines.len()));
         }
-        Self { exit: Exit::Refused, lines, hints: Vec::new() }
+        Self {
+            exit: Exit::Refused,
+            lines,
+            hints: Vec::new(),
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -104,6 +116,9 @@ mod tests {
         let mut many = Faults::one("a", "is blank");
         many.0.extend(Faults::one("b", "is blank").0);
         let many = Failure::faults("nothing was sent", &many);
-        assert_eq!(many.lines, ["2 faults; nothing was sent", "a: is blank", "b: is blank"]);
+        assert_eq!(
+            many.lines,
+            ["2 faults; nothing was sent", "a: is blank", "b: is blank"]
+        );
     }
 }

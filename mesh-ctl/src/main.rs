@@ -27,7 +27,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` are "errors" that succeed.
-            let code = if error.use_stderr() { failure::Exit::Usage as u8 } else { 0 };
+            let code = if error.use_stderr() {
+                failure::Exit::Usage as u8
+            } else {
+                0
+            };
             let _ = error.print();
             return ExitCode::from(code);
         }

@@ -39,11 +39,14 @@ fn is_unsafe(c: char) -> bool {
 /// Writes text of our own making to stdout. Colour codes in it are dropped when that is no terminal.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        // Whoever read us has read enough.
-        std::io::ErrorKind::BrokenPipe => Failure::silent(Exit::Refused),
-        _ => Failure::usage(format!("cannot write to stdout: {error}")),
-    })
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            // Whoever read us has read enough.
+            std::io::ErrorKind::BrokenPipe => Failure::silent(Exit::Refused),
+            _ => Failure::usage(format!("cannot write to stdout: {error}")),
+        })
 }
 
 /// Writes one line of our own making to stderr: news that are no part of the answer.
@@ -72,7 +75,7 @@ pub(crate) fn print_documents(format: Format, documents: &[Value]) -> Result<(),
 }
 
 /// JSON with the characters escaped that JSON itself would let pass.
-fn json(value: &Value) -> String {
+pub(crate) fn json(value: &Value) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     if !text.chars().any(|c| is_unsafe(c) && c != '\n') {
         return text;
@@ -95,7 +98,11 @@ fn yaml(value: &Value) -> String {
     if text.is_empty() || text.chars().any(|c| is_unsafe(c) && c != '\n') {
         return format!("{}\n", json(value));
     }
-    if text.ends_with('\n') { text } else { format!("{text}\n") }
+    if text.ends_with('\n') {
+        text
+    } else {
+        format!("{text}\n")
+    }
 }
 
 /// A table without borders. Cells are escaped when they are made with [`cell`].
@@ -104,7 +111,11 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table.load_style(comfy_table::presets::NOTHING);
     // `print` decides about colours, for all output alike.
     table.enforce_styling();
-    table.set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    table.set_header(
+        header
+            .iter()
+            .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
+    );
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -148,7 +159,10 @@ mod tests {
     #[test]
     fn text_from_elsewhere_cannot_steer_a_terminal() {
         assert_eq!(safe("a\u{1b}[31mred\u{7}\nb"), "a\\u{1b}[31mred\\u{7}\\nb");
-        assert_eq!(safe("\u{9b}2J\u{202e}evil\u{200b}"), "\\u{9b}2J\\u{202e}evil\\u{200b}");
+        assert_eq!(
+            safe("\u{9b}2J\u{202e}evil\u{200b}"),
+            "\\u{9b}2J\\u{202e}evil\\u{200b}"
+        );
         assert_eq!(safe("Zürich → 東京"), "Zürich → 東京");
     }
 

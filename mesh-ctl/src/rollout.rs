@@ -55,7 +55,9 @@ pub(crate) struct Event {
 pub(crate) enum Verdict {
     Waiting,
     /// Everybody who uses them has applied them; `took` is the time to the last yes.
-    Done { took: Duration },
+    Done {
+        took: Duration,
+    },
     /// Somebody refused.
     Refused,
 }
@@ -80,9 +82,19 @@ struct Replica {
 
 impl Rollout {
     /// `started` is when the documents were sent; `replicas` are the ids of those that have to be heard.
-    pub(crate) fn new(started: Instant, targets: Vec<Target>, replicas: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(
+        started: Instant,
+        targets: Vec<Target>,
+        replicas: impl IntoIterator<Item = String>,
+    ) -> Self {
         let replicas = replicas.into_iter().map(|id| (id, Replica::default())).collect();
-        Self { targets, started, replicas, progress: BTreeMap::new(), last_yes: None }
+        Self {
+            targets,
+            started,
+            replicas,
+            progress: BTreeMap::new(),
+            last_yes: None,
+        }
     }
 
     pub(crate) fn targets(&self) -> &[Target] {
@@ -93,12 +105,20 @@ impl Rollout {
     pub(crate) fn on_status(&mut self, now: Instant, replica: &str, status: GetStatusResponse) -> Vec<Event> {
         self.replicas.insert(
             replica.to_owned(),
-            Replica { sidecars: Some(status.sidecars), trouble: String::new() },
+            Replica {
+                sidecars: Some(status.sidecars),
+                trouble: String::new(),
+            },
         );
         // Who left the mesh's list of replicas and cannot be asked either is gone.
-        let listed: BTreeSet<&str> = status.replicas.iter().map(|replica| replica.id.as_str()).collect();
+        let listed: BTreeSet<&str> = status
+            .replicas
+            .iter()
+            .map(|replica| replica.id.as_str())
+            .collect();
         if !listed.is_empty() {
-            self.replicas.retain(|id, replica| replica.sidecars.is_some() || listed.contains(id.as_str()));
+            self.replicas
+                .retain(|id, replica| replica.sidecars.is_some() || listed.contains(id.as_str()));
         }
         for id in listed {
             self.replicas.entry(id.to_owned()).or_default();
@@ -108,21 +128,36 @@ impl Rollout {
 
     /// The stream of a replica broke or could not be opened.
     pub(crate) fn on_trouble(&mut self, now: Instant, replica: &str, why: String) -> Vec<Event> {
-        self.replicas.insert(replica.to_owned(), Replica { sidecars: None, trouble: why });
+        self.replicas.insert(
+            replica.to_owned(),
+            Replica {
+                sidecars: None,
+                trouble: why,
+            },
+        );
         self.compare(now)
     }
 
     pub(crate) fn verdict(&self, now: Instant) -> Verdict {
-        if self.progress.values().any(|progress| matches!(progress, Progress::Refused { .. })) {
+        if self
+            .progress
+            .values()
+            .any(|progress| matches!(progress, Progress::Refused { .. }))
+        {
             return Verdict::Refused;
         }
         let all_heard = self.replicas.values().all(|replica| replica.sidecars.is_some());
-        let all_applied = self.progress.values().all(|progress| *progress == Progress::Applied);
+        let all_applied = self
+            .progress
+            .values()
+            .all(|progress| *progress == Progress::Applied);
         let settled = now.saturating_duration_since(self.started) >= SETTLE;
         let may_be_unlisted =
             (0..self.targets.len()).any(|index| self.targets[index].created || self.users(index) == 0);
         if all_heard && all_applied && (settled || !may_be_unlisted) {
-            let took = self.last_yes.map_or(Duration::ZERO, |yes| yes.saturating_duration_since(self.started));
+            let took = self
+                .last_yes
+                .map_or(Duration::ZERO, |yes| yes.saturating_duration_since(self.started));
             return Verdict::Done { took };
         }
         Verdict::Waiting
@@ -135,7 +170,11 @@ impl Rollout {
 
     /// How many answers are yes, of how many that are awaited.
     pub(crate) fn tally(&self) -> (usize, usize) {
-        let yes = self.progress.values().filter(|progress| **progress == Progress::Applied).count();
+        let yes = self
+            .progress
+            .values()
+            .filter(|progress| **progress == Progress::Applied)
+            .count();
         (yes, self.progress.len())
     }
 
@@ -153,13 +192,28 @@ impl Rollout {
         let mut lines = Vec::new();
         for ((node, index), progress) in &self.progress {
             if let Progress::Behind { has } = progress {
-                let has = if has.is_empty() { "no version" } else { has.as_str() };
+                let has = if has.is_empty() {
+                    "no version"
+                } else {
+                    has.as_str()
+                };
                 let version = &self.targets[*index].version;
-                lines.push(format!("{node} has {has} of {}, not {version}", self.label(*index)));
+                lines.push(format!(
+                    "{node} has {has} of {}, not {version}",
+                    self.label(*index)
+                ));
             }
         }
-        for (id, replica) in self.replicas.iter().filter(|(_, replica)| replica.sidecars.is_none()) {
-            let why = if replica.trouble.is_empty() { "it has not answered" } else { replica.trouble.as_str() };
+        for (id, replica) in self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.sidecars.is_none())
+        {
+            let why = if replica.trouble.is_empty() {
+                "it has not answered"
+            } else {
+                replica.trouble.as_str()
+            };
             lines.push(format!("replica {id}: {why}"));
         }
         lines
@@ -167,7 +221,9 @@ impl Rollout {
 
     /// `Kind/name`
     pub(crate) fn label(&self, target: usize) -> String {
-        self.targets.get(target).map_or_else(String::new, |t| format!("{}/{}", t.kind, t.name))
+        self.targets
+            .get(target)
+            .map_or_else(String::new, |t| format!("{}/{}", t.kind, t.name))
     }
 
     fn compare(&mut self, now: Instant) -> Vec<Event> {
@@ -180,7 +236,11 @@ impl Rollout {
             if *progress == Progress::Applied {
                 self.last_yes = Some(now);
             }
-            events.push(Event { node: node.clone(), target: *target, progress: progress.clone() });
+            events.push(Event {
+                node: node.clone(),
+                target: *target,
+                progress: progress.clone(),
+            });
         }
         self.progress = fresh;
         events
@@ -189,9 +249,15 @@ impl Rollout {
     /// Who uses what, and how far each is. A sidecar that two replicas list has moved: the newer connection counts.
     fn read(&self) -> BTreeMap<(String, usize), Progress> {
         let mut newest: BTreeMap<&str, &SidecarStatus> = BTreeMap::new();
-        for sidecar in self.replicas.values().flat_map(|replica| replica.sidecars.iter().flatten()) {
+        for sidecar in self
+            .replicas
+            .values()
+            .flat_map(|replica| replica.sidecars.iter().flatten())
+        {
             let since = |sidecar: &SidecarStatus| {
-                sidecar.connected_since.map_or((0, 0), |time| (time.seconds, time.nanos))
+                sidecar
+                    .connected_since
+                    .map_or((0, 0), |time| (time.seconds, time.nanos))
             };
             newest
                 .entry(&sidecar.node)
@@ -224,8 +290,12 @@ fn progress_of(sidecar: &SidecarStatus, target: &Target) -> Option<Progress> {
         return Some(Progress::Applied);
     }
     Some(match &listed.nack {
-        Some(nack) if nack.version == target.version => Progress::Refused { reason: nack.reason.clone() },
-        _ => Progress::Behind { has: listed.version_applied.clone() },
+        Some(nack) if nack.version == target.version => Progress::Refused {
+            reason: nack.reason.clone(),
+        },
+        _ => Progress::Behind {
+            has: listed.version_applied.clone(),
+        },
     })
 }
 
@@ -255,23 +325,40 @@ mod tests {
             version_applied: applied.into(),
             ..Default::default()
         };
-        SidecarStatus { node: node.into(), resources: vec![resource], ..Default::default() }
+        SidecarStatus {
+            node: node.into(),
+            resources: vec![resource],
+            ..Default::default()
+        }
     }
 
     fn refusing(node: &str, version: &str) -> SidecarStatus {
         let mut sidecar = sidecar(node, "old");
-        sidecar.resources[0].nack =
-            Some(Nack { version: version.into(), reason: "spec: no".into(), ..Default::default() });
+        sidecar.resources[0].nack = Some(Nack {
+            version: version.into(),
+            reason: "spec: no".into(),
+            ..Default::default()
+        });
         sidecar
     }
 
     fn status(sidecars: Vec<SidecarStatus>) -> GetStatusResponse {
-        GetStatusResponse { sidecars, ..Default::default() }
+        GetStatusResponse {
+            sidecars,
+            ..Default::default()
+        }
     }
 
     fn rollout(created: bool, replicas: &[&str]) -> (Rollout, Instant) {
         let start = Instant::now();
-        (Rollout::new(start, vec![target(created)], replicas.iter().map(|id| (*id).to_owned())), start)
+        (
+            Rollout::new(
+                start,
+                vec![target(created)],
+                replicas.iter().map(|id| (*id).to_owned()),
+            ),
+            start,
+        )
     }
 
     #[test]
@@ -283,10 +370,18 @@ mod tests {
         assert_eq!(rollout.verdict(soon), Verdict::Waiting, "b was not heard yet");
         rollout.on_status(soon, "b", status(vec![sidecar("q/2", "old")]));
         assert_eq!(rollout.verdict(soon), Verdict::Waiting, "q/2 is behind");
-        assert_eq!(rollout.behind(), ["q/2 has old of Service/market.quotes, not new"]);
+        assert_eq!(
+            rollout.behind(),
+            ["q/2 has old of Service/market.quotes, not new"]
+        );
         let later = start + Duration::from_millis(90);
         rollout.on_status(later, "b", status(vec![sidecar("q/2", "new")]));
-        assert_eq!(rollout.verdict(later), Verdict::Done { took: Duration::from_millis(90) });
+        assert_eq!(
+            rollout.verdict(later),
+            Verdict::Done {
+                took: Duration::from_millis(90)
+            }
+        );
         assert_eq!(rollout.tally(), (2, 2));
     }
 
@@ -295,8 +390,17 @@ mod tests {
         let (mut rollout, start) = rollout(true, &["a"]);
         let soon = start + Duration::from_millis(40);
         rollout.on_status(soon, "a", status(vec![sidecar("q/1", "new")]));
-        assert_eq!(rollout.verdict(soon), Verdict::Waiting, "others may not have been told of a new document");
-        assert_eq!(rollout.verdict(start + SETTLE), Verdict::Done { took: Duration::from_millis(40) });
+        assert_eq!(
+            rollout.verdict(soon),
+            Verdict::Waiting,
+            "others may not have been told of a new document"
+        );
+        assert_eq!(
+            rollout.verdict(start + SETTLE),
+            Verdict::Done {
+                took: Duration::from_millis(40)
+            }
+        );
     }
 
     #[test]
@@ -304,7 +408,10 @@ mod tests {
         let (mut rollout, start) = rollout(false, &["a"]);
         rollout.on_status(start, "a", status(vec![]));
         assert_eq!(rollout.verdict(start), Verdict::Waiting);
-        assert_eq!(rollout.verdict(start + SETTLE), Verdict::Done { took: Duration::ZERO });
+        assert_eq!(
+            rollout.verdict(start + SETTLE),
+            Verdict::Done { took: Duration::ZERO }
+        );
         assert_eq!(rollout.users(0), 0);
     }
 
@@ -315,13 +422,20 @@ mod tests {
         assert_eq!(rollout.verdict(start), Verdict::Waiting);
         rollout.on_status(start, "a", status(vec![refusing("q/1", "new")]));
         assert_eq!(rollout.verdict(start), Verdict::Refused);
-        assert_eq!(rollout.refusals(), ["q/1 refuses Service/market.quotes: spec: no"]);
+        assert_eq!(
+            rollout.refusals(),
+            ["q/1 refuses Service/market.quotes: spec: no"]
+        );
     }
 
     #[test]
     fn a_sidecar_that_leaves_is_not_waited_for() {
         let (mut rollout, start) = rollout(false, &["a"]);
-        rollout.on_status(start, "a", status(vec![sidecar("q/1", "new"), sidecar("q/2", "old")]));
+        rollout.on_status(
+            start,
+            "a",
+            status(vec![sidecar("q/1", "new"), sidecar("q/2", "old")]),
+        );
         assert_eq!(rollout.verdict(start), Verdict::Waiting);
         rollout.on_status(start, "a", status(vec![sidecar("q/1", "new")]));
         assert_eq!(rollout.verdict(start), Verdict::Done { took: Duration::ZERO });
@@ -350,7 +464,10 @@ mod tests {
     fn a_replica_that_left_the_list_is_forgotten_and_a_new_one_awaited() {
         let (mut rollout, start) = rollout(false, &["a", "b"]);
         rollout.on_trouble(start, "b", "gone".into());
-        let listed = |id: &str| v1::Replica { id: id.into(), address: String::new() };
+        let listed = |id: &str| v1::Replica {
+            id: id.into(),
+            address: String::new(),
+        };
         let mut told = status(vec![sidecar("q/1", "new")]);
         told.replicas = vec![listed("a"), listed("c")];
         rollout.on_status(start, "a", told);

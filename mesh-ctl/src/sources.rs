@@ -41,7 +41,10 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Result<Vec<Loaded>, Faults>, Fai
         }
         let files = document::files(path).map_err(|faults| unreadable(&faults))?;
         if files.is_empty() {
-            return Err(Failure::usage(format!("{}: holds no .yaml, .yml or .json file", path.display())));
+            return Err(Failure::usage(format!(
+                "{}: holds no .yaml, .yml or .json file",
+                path.display()
+            )));
         }
         for file in files {
             let origin = file.display().to_string();
@@ -79,7 +82,9 @@ fn read(from: &mut dyn Read, origin: &str) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(&Faults::one(format!("{origin}:"), error.to_string())))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::usage(format!("{origin}: is larger than {FILE_BYTES_MAX} bytes")));
+        return Err(Failure::usage(format!(
+            "{origin}: is larger than {FILE_BYTES_MAX} bytes"
+        )));
     }
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{origin}: is not UTF-8 text")))
 }
@@ -108,7 +113,10 @@ fn parse(text: &str, origin: &str) -> Result<Vec<Loaded>, Faults> {
     }
     let items: Vec<Value> = serde_json::from_str(text).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
-        Faults::one(format!("{origin}:"), format!("is not a JSON list of documents ({place})"))
+        Faults::one(
+            format!("{origin}:"),
+            format!("is not a JSON list of documents ({place})"),
+        )
     })?;
     let mut check = Check::default();
     let mut loaded = Vec::new();
@@ -141,7 +149,12 @@ fn refuse_twins(all: &[Loaded], check: &mut Check) {
 fn compiles(resource: &Resource) -> Result<(), Faults> {
     let (place, bytes) = match resource {
         Resource::Service(service) => {
-            match service.spec.as_ref().and_then(|s| s.schema.as_ref()).and_then(|s| s.source.as_ref()) {
+            match service
+                .spec
+                .as_ref()
+                .and_then(|s| s.schema.as_ref())
+                .and_then(|s| s.source.as_ref())
+            {
                 Some(schema_source::Source::Inline(bytes)) => ("spec.schema", bytes),
                 _ => return Ok(()),
             }
@@ -160,22 +173,41 @@ fn compiles(resource: &Resource) -> Result<(), Faults> {
 mod tests {
     use super::*;
 
-    const MESH: &str = "apiVersion: mesh/v1\nkind: Mesh\nmetadata: {name: default}\nspec: {trustDomain: mesh.local}\n";
+    const MESH: &str =
+        "apiVersion: mesh/v1\nkind: Mesh\nmetadata: {name: default}\nspec: {trustDomain: mesh.local}\n";
 
     #[test]
     fn a_json_list_is_read_as_get_prints_it() {
         let value = document::to_value(&document::parse(MESH, "x").unwrap()[0].resource);
         let text = serde_json::to_string(&vec![value]).unwrap();
         let loaded = parse(&text, "stdin").unwrap();
-        assert_eq!((loaded[0].resource.name(), loaded[0].origin.as_str()), ("default", "stdin[0]"));
-        assert!(parse("[1", "x").unwrap_err().to_string().contains("x: is not a JSON list of documents"));
-        assert!(parse("[1]", "x").unwrap_err().to_string().contains("x[0]: a document holds"));
+        assert_eq!(
+            (loaded[0].resource.name(), loaded[0].origin.as_str()),
+            ("default", "stdin[0]")
+        );
+        assert!(
+            parse("[1", "x")
+                .unwrap_err()
+                .to_string()
+                .contains("x: is not a JSON list of documents")
+        );
+        assert!(
+            parse("[1]", "x")
+                .unwrap_err()
+                .to_string()
+                .contains("x[0]: a document holds")
+        );
     }
 
     #[test]
     fn a_document_that_stands_twice_is_refused() {
         let mut check = Check::default();
-        let all = judge(&format!("{MESH}---\n{MESH}"), "a.yaml", Path::new("."), &mut check);
+        let all = judge(
+            &format!("{MESH}---\n{MESH}"),
+            "a.yaml",
+            Path::new("."),
+            &mut check,
+        );
         refuse_twins(&all, &mut check);
         let told = check.finish(Some(())).unwrap_err().to_string();
         assert_eq!(told, "a.yaml[1]: Mesh/default stands in a.yaml[0] already");
@@ -185,6 +217,10 @@ mod tests {
     fn a_path_that_is_not_there_is_wrong_usage() {
         let failure = load(&["/nowhere/at/all.yaml".into()]).unwrap_err();
         assert_eq!(failure.exit, crate::failure::Exit::Usage);
-        assert!(failure.lines[0].contains("/nowhere/at/all.yaml"), "{:?}", failure.lines);
+        assert!(
+            failure.lines[0].contains("/nowhere/at/all.yaml"),
+            "{:?}",
+            failure.lines
+        );
     }
 }

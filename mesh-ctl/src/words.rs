@@ -30,7 +30,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             "d" => 86_400_000,
             _ => return Err(wrong()),
         };
-        let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(milliseconds)).ok_or_else(wrong)?;
+        let part = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(milliseconds))
+            .ok_or_else(wrong)?;
         total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
         rest = tail;
     }
@@ -43,9 +47,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// What would be right.
 pub(crate) fn signed_seconds(text: &str) -> Result<i64, String> {
     let (sign, plain) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    let seconds = duration(plain).map_err(|_| {
-        format!("{text:?} is not a span of time; write for example 1h, or -5m for the past")
-    })?;
+    let seconds = duration(plain)
+        .map_err(|_| format!("{text:?} is not a span of time; write for example 1h, or -5m for the past"))?;
     i64::try_from(seconds.as_secs())
         .ok()
         .filter(|seconds| *seconds <= SECONDS_MAX)
@@ -111,7 +114,8 @@ pub(crate) fn size(bytes: usize) -> String {
     if bytes < 1 << 10 {
         return format!("{bytes} B");
     }
-    let mut number = f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) + (bytes & 1023) as f64 / 1024.0;
+    let mut number =
+        f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) + (bytes & 1023) as f64 / 1024.0;
     let mut unit = 0;
     while number >= 1024.0 && unit + 1 < UNITS.len() {
         number /= 1024.0;
@@ -138,7 +142,17 @@ mod tests {
         assert_eq!(duration("30s").unwrap(), Duration::from_secs(30));
         assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        for bad in ["", "30", "s", "-5m", "1x", "1.5h", "1h ", "99999999999999999999s", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "30",
+            "s",
+            "-5m",
+            "1x",
+            "1.5h",
+            "1h ",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
