@@ -283,7 +283,8 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
     };
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-            unreachable_hints(Failure::new(Exit::Unreachable, grpc::explain(server, status)))
+            let explained = Some(grpc::explain(server, status)).filter(|text| !text.is_empty());
+            unreachable_hints(Failure::new(Exit::Unreachable, explained.unwrap_or(told)))
         }
         Code::InvalidArgument => Failure { lines: violations(status, &told), ..Failure::refused("") }
             .hint("`mesh-ctl validate -f FILE` checks documents without a server"),

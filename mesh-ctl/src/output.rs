@@ -111,6 +111,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table.load_style(comfy_table::presets::NOTHING);
     // `print` decides about colours, for all output alike.
     table.enforce_styling();
+    table.style_text_only();
     table.set_header(
         header
             .iter()

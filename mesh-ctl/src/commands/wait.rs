@@ -85,19 +85,19 @@ pub(super) async fn follow(
         tasks: JoinSet::new(),
     };
     let mut rollout = Rollout::new(started, targets, []);
-    match bounded(server.status().get_status(watches.filter.clone())).await {
+    let events = match bounded(server.status().get_status(watches.filter.clone())).await {
         Ok(first) => {
             let own = first.replica.clone();
             watches.cover(&own, &first.replicas);
-            rollout.on_status(Instant::now(), &own, first);
+            rollout.on_status(Instant::now(), &own, first)
         }
         Err(status) => {
             let failure = crate::client::refusal(&server.address, &status);
             return (outcome(&rollout, "unknown", started.elapsed()), Some(failure));
         }
-    }
+    };
     let display = Display::new();
-    display.show(&rollout);
+    display.tell(&rollout, &events, started);
     let deadline = tokio::time::Instant::now() + timeout.saturating_sub(started.elapsed());
     let settled = tokio::time::Instant::now() + SETTLE.saturating_sub(started.elapsed());
     let mut settling = true;

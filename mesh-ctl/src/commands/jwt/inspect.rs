@@ -117,7 +117,7 @@ impl Token {
         };
         Ok(Self {
             header: object(header, "header")?,
-            claims: object(claims, "claims")?,
+            claims: object(claims, "payload")?,
             signed: format!("{header}.{claims}"),
             signature: (*signature).to_owned(),
         })
@@ -193,6 +193,11 @@ impl Token {
                 None => format!("{label}: {value} is not a time"),
                 Some(at) => {
                     let date = words::rfc3339(at).unwrap_or_else(|| "beyond all calendars".into());
+                    let label = if *name == "exp" && at <= now {
+                        "expired"
+                    } else {
+                        label
+                    };
                     format!("{label} {} ({date})", words::relative(at, now))
                 }
             };
@@ -234,10 +239,10 @@ fn why(verdict: Option<&Judgement>) -> String {
 fn object(part: &str, name: &str) -> Result<Map<String, Value>, String> {
     let bytes = BASE64_URL_SAFE_NO_PAD
         .decode(part)
-        .map_err(|_| format!("its {name} is not base64url without padding"))?;
+        .map_err(|_| format!("its {name} is no base64url without padding"))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),
-        _ => Err(format!("its {name} is not a JSON object")),
+        _ => Err(format!("its {name} is no JSON object")),
     }
 }
 
@@ -285,14 +290,14 @@ mod tests {
         assert_eq!(told(""), "there is nothing");
         assert_eq!(told("abc"), "it has 1 part and not three");
         assert!(told("a.b.c.d.e").contains("encrypted"));
-        assert_eq!(told("%%.e30.x"), "its header is not base64url without padding");
+        assert_eq!(told("%%.e30.x"), "its header is no base64url without padding");
         assert_eq!(
             told(&format!("{}.e30.x", encode("[]"))),
-            "its header is not a JSON object"
+            "its header is no JSON object"
         );
         assert_eq!(
             told(&format!("e30.{}.x", encode("{\"a\""))),
-            "its claims is not a JSON object"
+            "its payload is no JSON object"
         );
         assert!(told(&"a".repeat(70_000)).contains("longer than"));
     }
