@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use mesh_proto::document::{self, FILE_BYTES_MAX, Loaded};
 use mesh_proto::fault::{Check, Faults};
-use mesh_proto::v1::{document::Resource, schema_source};
 use mesh_proto::{Kind, domain};
 use serde_json::Value;
 
@@ -97,8 +96,7 @@ fn judge(text: &str, origin: &str, base: &Path, check: &mut Check) -> Vec<Loaded
     let mut good = Vec::new();
     for mut loaded in parsed {
         let judged = document::resolve_files(&mut loaded.resource, base)
-            .and_then(|()| domain::check(&loaded.resource))
-            .and_then(|()| compiles(&loaded.resource));
+            .and_then(|()| domain::check(&loaded.resource));
         if check.part(&format!("{}:", loaded.origin), judged).is_some() {
             good.push(loaded);
         }
@@ -143,30 +141,6 @@ fn refuse_twins(all: &[Loaded], check: &mut Check) {
             first.insert(key, &loaded.origin);
         }
     }
-}
-
-/// Whether descriptors link, which is the transcoder's to say.
-fn compiles(resource: &Resource) -> Result<(), Faults> {
-    let (place, bytes) = match resource {
-        Resource::Service(service) => {
-            match service
-                .spec
-                .as_ref()
-                .and_then(|s| s.schema.as_ref())
-                .and_then(|s| s.source.as_ref())
-            {
-                Some(schema_source::Source::Inline(bytes)) => ("spec.schema", bytes),
-                _ => return Ok(()),
-            }
-        }
-        Resource::Schema(schema) => match &schema.spec {
-            Some(spec) => ("spec.descriptorSet", &spec.descriptor_set),
-            None => return Ok(()),
-        },
-        _ => return Ok(()),
-    };
-    let _ = (place, bytes);
-    Ok(())
 }
 
 #[cfg(test)]
