@@ -168,6 +168,15 @@ impl Rollout {
         self.progress.keys().filter(|(_, index)| *index == target).count()
     }
 
+    /// How many sidecars use any of the documents.
+    pub(crate) fn sidecars(&self) -> usize {
+        self.progress
+            .keys()
+            .map(|(node, _)| node)
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
     /// How many answers are yes, of how many that are awaited.
     pub(crate) fn tally(&self) -> (usize, usize) {
         let yes = self

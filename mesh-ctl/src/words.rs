@@ -97,9 +97,9 @@ pub(crate) fn rfc3339(seconds: i64) -> Option<String> {
         .then(|| prost_types::Timestamp { seconds, nanos: 0 }.to_string())
 }
 
-/// RFC 3339 of what a server sent; empty when it is not known.
-pub(crate) fn timestamp(time: Option<prost_types::Timestamp>) -> String {
-    time.and_then(|time| rfc3339(time.seconds)).unwrap_or_default()
+/// RFC 3339 of what a server sent; `None` when it is not known.
+pub(crate) fn timestamp(time: Option<prost_types::Timestamp>) -> Option<String> {
+    time.and_then(|time| rfc3339(time.seconds))
 }
 
 /// Seconds since 1970.

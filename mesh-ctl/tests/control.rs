@@ -185,7 +185,7 @@ async fn wait_returns_when_every_sidecar_of_every_replica_has_it() {
         .prints("unchanged")
         .tells("applied Service/market.quotes by market.quotes/a after ")
         .tells("applied Service/market.quotes by web.portfolio/b after ")
-        .tells("applied by every sidecar that uses them in ");
+        .tells("applied by 2 sidecars in ");
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let targets = answer.results.iter().map(target).collect();
     let (outcome, failure) = wait::follow(&client, &server, started, targets, args.timeout).await;
     if global.output == Format::Table {
-        note(&outcome.words());
+        outcome.words().iter().for_each(|line| note(line));
     } else {
         print(global.output, &answer, false, Some(outcome.to_json()))?;
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cli::{Format, Global};
 use crate::client::{Client, Server};
 use crate::failure::Failure;
-use crate::output::{self, note, safe};
+use crate::output::{self, note};
 use crate::words;
 
 #[derive(Debug, clap::Subcommand)]
@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result<(), Failure
             "{}: a join token for {}, good until {} ({})",
             file.display(),
             args.service,
-            safe(&expires),
+            expires.as_deref().unwrap_or("a time it did not tell"),
             words::ago(answer.expires, now)
         );
         note(&told);

@@ -22,6 +22,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const REPLICAS_MAX: usize = 64;
 /// News that may wait to be looked at.
 const NEWS_MAX: usize = 64;
+/// The state of a rollout that went well.
+const APPLIED: &str = "applied";
 /// Of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -30,38 +32,37 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Outcome {
     state: &'static str,
     took: Duration,
-    answers: usize,
+    sidecars: usize,
     unused: Vec<String>,
-    lines: Vec<String>,
+    /// Refusals, and who is behind.
+    open: Vec<String>,
 }
 
 impl Outcome {
-    /// One line, or one a document that nobody uses.
-    pub(super) fn words(&self) -> String {
+    /// What went well, a line each; what did not is told by the failure.
+    pub(super) fn words(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .unused
             .iter()
             .map(|label| format!("no connected sidecar uses {}; it is stored", safe(label)))
             .collect();
-        if self.state == "applied" && self.answers > 0 {
+        if self.state == APPLIED && self.sidecars > 0 {
             lines.push(format!(
-                "applied by every sidecar that uses them in {}",
+                "applied by {} in {}",
+                count(self.sidecars, "sidecar"),
                 span(self.took)
             ));
         }
-        if self.state != "applied" {
-            lines.push(format!("{} after {}", self.state, span(self.took)));
-        }
-        lines.join("\n")
+        lines
     }
 
     pub(super) fn to_json(&self) -> Value {
         json!({
             "state": self.state,
             "tookMs": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            "applied": self.answers,
+            "sidecars": self.sidecars,
             "unused": self.unused,
-            "awaited": self.lines,
+            "open": self.open,
         })
     }
 }
@@ -106,7 +107,7 @@ pub(super) async fn follow(
             Verdict::Waiting => {}
             Verdict::Done { took } => {
                 display.finish();
-                return (outcome(&rollout, "applied", took), None);
+                return (outcome(&rollout, APPLIED, took), None);
             }
             Verdict::Refused => {
                 display.finish();
@@ -150,17 +151,17 @@ fn filter_for(targets: &[Target]) -> GetStatusRequest {
 
 fn outcome(rollout: &Rollout, state: &'static str, took: Duration) -> Outcome {
     let unused = (0..rollout.targets().len())
-        .filter(|index| state == "applied" && rollout.users(*index) == 0)
+        .filter(|index| state == APPLIED && rollout.users(*index) == 0)
         .map(|index| rollout.label(index))
         .collect();
-    let mut lines = rollout.refusals();
-    lines.extend(rollout.behind());
+    let mut open = rollout.refusals();
+    open.extend(rollout.behind());
     Outcome {
         state,
         took,
-        answers: rollout.tally().0,
+        sidecars: rollout.sidecars(),
         unused,
-        lines,
+        open,
     }
 }
 
