@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_proto::document::{self, FILE_BYTES_MAX, Loaded};
 use mesh_proto::fault::{Check, Faults};
+use mesh_proto::v1::{document::Resource, schema_source};
 use mesh_proto::{Kind, domain};
 use serde_json::Value;
 
@@ -96,7 +97,8 @@ fn judge(text: &str, origin: &str, base: &Path, check: &mut Check) -> Vec<Loaded
     let mut good = Vec::new();
     for mut loaded in parsed {
         let judged = document::resolve_files(&mut loaded.resource, base)
-            .and_then(|()| domain::check(&loaded.resource));
+            .and_then(|()| domain::check(&loaded.resource))
+            .and_then(|()| compile_schema(&loaded.resource));
         if check.part(&format!("{}:", loaded.origin), judged).is_some() {
             good.push(loaded);
         }
@@ -141,6 +143,30 @@ fn refuse_twins(all: &[Loaded], check: &mut Check) {
             first.insert(key, &loaded.origin);
         }
     }
+}
+
+/// Whether descriptors link and their HTTP rules are sound, which is the transcoder's to say.
+fn compile_schema(resource: &Resource) -> Result<(), Faults> {
+    let (place, bytes) = match resource {
+        Resource::Service(service) => {
+            let source = service
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.schema.as_ref()?.source.as_ref());
+            match source {
+                Some(schema_source::Source::Inline(bytes)) => ("spec.schema", bytes),
+                _ => return Ok(()),
+            }
+        }
+        Resource::Schema(schema) => match &schema.spec {
+            Some(spec) => ("spec.descriptorSet", &spec.descriptor_set),
+            None => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    mesh_transcode::Schema::compile(bytes)
+        .map(drop)
+        .map_err(|faults| faults.under(&format!("{}/{}: {place}:", resource.kind(), resource.name())))
 }
 
 #[cfg(test)]

@@ -156,6 +156,20 @@ async fn every_fault_of_every_file_is_told_with_its_place() {
 }
 
 #[tokio::test]
+async fn descriptors_that_do_not_link_are_a_fault_of_the_document() {
+    use prost::Message;
+    let folder = documents().await;
+    let mut set = prost_types::FileDescriptorSet::decode(mesh_proto::DESCRIPTORS).unwrap();
+    set.file.retain(|file| file.name() == "mesh/v1/status.proto");
+    folder.write("docs/quotes.binpb", set.encode_to_vec());
+    folder
+        .run(&["validate", "-f", "docs"])
+        .await
+        .exits(1)
+        .tells("error: docs/service.yaml: Service/market.quotes: spec.schema: the descriptors do not link");
+}
+
+#[tokio::test]
 async fn documents_come_from_stdin_too_and_a_twin_is_a_fault() {
     let folder = documents().await;
     let mesh =
@@ -296,6 +310,8 @@ async fn tokens_are_minted_so_that_others_verify_them() {
                 "quotes.read x",
                 "--claim",
                 "admin=true",
+                "--expires-in",
+                "90m",
                 "--claim",
                 "roles=[\"a\"]",
             ])
@@ -358,7 +374,7 @@ async fn inspect_says_why_a_token_is_not_verified() {
     for (token, jwks, why) in [
         (&good, "b", "its signature is not that of key k1"),
         (&good, "c", "no key of the set is named k1; there are k2"),
-        (&expired, "a", "it expired 5m ago"),
+        (&expired, "a", "it expired 5m"),
         (&early, "a", "it is not good before in "),
     ] {
         let jwks = format!("{jwks}/jwks.json");
