@@ -10,8 +10,12 @@ use crate::commands::{apply, ca, completion, delete, diff, get, instances, jwt, 
 pub(crate) const SERVER_DEFAULT: &str = "127.0.0.1:18000";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 refused, faulty or different; 2 wrong usage or unreadable input; 3 xds-lite cannot be reached;
-4 timed out waiting.";
+Exit codes:
+  0  done
+  1  refused, faulty or different
+  2  wrong usage, or input that cannot be read
+  3  xds-lite cannot be reached
+  4  timed out waiting";
 
 /// Apply, ask, explain and check a mesh.
 #[derive(Debug, Parser)]

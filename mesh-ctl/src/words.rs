@@ -65,8 +65,8 @@ pub(crate) fn span(span: Duration) -> String {
     };
     match seconds {
         0 => format!("{}ms", span.as_millis()),
-        1..10 => format!("{:.1}s", span.as_secs_f64()),
-        10..60 => format!("{seconds}s"),
+        1..10 if span.subsec_millis() > 0 => format!("{:.1}s", span.as_secs_f64()),
+        1..60 => format!("{seconds}s"),
         60..3_600 => two(seconds / 60, "m", seconds % 60, "s"),
         3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
         _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
@@ -173,6 +173,8 @@ mod tests {
         assert_eq!(relative(7, 7), "now");
         assert_eq!(span(Duration::from_secs(7500)), "2h 5m");
         assert_eq!(span(Duration::from_millis(340)), "340ms");
+        assert_eq!(span(Duration::from_millis(1_900)), "1.9s");
+        assert_eq!(relative(4, 10), "6s ago");
         assert_eq!(rfc3339(0).unwrap(), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(i64::MAX), None);
         assert_eq!(relative(i64::MIN, i64::MAX).split(' ').next_back(), Some("ago"));

@@ -69,13 +69,18 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         return output::print_value(global.output, &value);
     }
     let (key_file, jwks_file) = (key_file.display(), jwks_file.display());
+    // `mint` finds a thumbprint by itself, and no other id.
+    let named = args
+        .kid
+        .as_ref()
+        .map_or_else(String::new, |kid| format!(" --kid {kid}"));
     output::print(&format!(
         "\
 {key_file}  the private key, readable by you only
 {jwks_file}  its public part, key id {kid}
 
 Next: write `jwks: {{file: {JWKS_FILE}}}` in a JwtProvider document beside it, and
-  mesh-ctl jwt mint --key {key_file} --iss https://issuer.example --aud market
+  mesh-ctl jwt mint --key {key_file}{named} --iss https://issuer.example --aud market
 ",
     ))
 }
