@@ -7,13 +7,14 @@
 //!                        └─► verdict: waiting | done | refused
 //! ```
 //!
-//! A sidecar *uses* a document when a replica lists that resource for it. Sidecars that disconnect are no longer waited for.
-//! A document that is new is in nobody's list until it was sent, so for [`SETTLE`] "nobody uses it" is not believed.
+//! A sidecar *uses* a document when a replica lists that resource for it; where a replica was asked for subscribers of one
+//! resource only, everybody it names uses it. Sidecars that disconnect are no longer waited for. A document that is new is in
+//! nobody's list until it was sent, so for [`SETTLE`] "nobody uses it" is not believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mesh_proto::v1::{GetStatusResponse, SidecarStatus};
+use mesh_proto::v1::{GetStatusRequest, GetStatusResponse, SidecarStatus};
 
 /// How long replicas get to tell that a new document concerns somebody.
 pub(crate) const SETTLE: Duration = Duration::from_millis(750);
@@ -67,6 +68,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Rollout {
     targets: Vec<Target>,
     started: Instant,
+    /// Replicas name subscribers of the one target only, whether it was sent to them or not.
+    subscribers_only: bool,
     replicas: BTreeMap<String, Replica>,
     progress: BTreeMap<(String, usize), Progress>,
     last_yes: Option<Instant>,
@@ -81,19 +84,26 @@ struct Replica {
 }
 
 impl Rollout {
-    /// `started` is when the documents were sent; `replicas` are the ids of those that have to be heard.
-    pub(crate) fn new(
-        started: Instant,
-        targets: Vec<Target>,
-        replicas: impl IntoIterator<Item = String>,
-    ) -> Self {
-        let replicas = replicas.into_iter().map(|id| (id, Replica::default())).collect();
+    /// `started` is when the documents were sent.
+    pub(crate) fn new(started: Instant, targets: Vec<Target>) -> Self {
         Self {
+            subscribers_only: targets.len() == 1,
             targets,
             started,
-            replicas,
+            replicas: BTreeMap::new(),
             progress: BTreeMap::new(),
             last_yes: None,
+        }
+    }
+
+    /// The narrowest question that shows all targets. The answers to it belong into [`Rollout::on_status`].
+    pub(crate) fn filter(&self) -> GetStatusRequest {
+        match self.targets.as_slice() {
+            [one] => GetStatusRequest {
+                type_url: one.type_url.clone(),
+                resource_name: one.resource_name.clone(),
+            },
+            _ => GetStatusRequest::default(),
         }
     }
 
@@ -280,7 +290,7 @@ impl Rollout {
         let mut progress = BTreeMap::new();
         for (node, sidecar) in newest {
             for (index, target) in self.targets.iter().enumerate() {
-                if let Some(step) = progress_of(sidecar, target) {
+                if let Some(step) = progress_of(sidecar, target, self.subscribers_only) {
                     progress.insert((node.to_owned(), index), step);
                 }
             }
@@ -290,11 +300,14 @@ impl Rollout {
 }
 
 /// Where a sidecar stands with a document; `None` if it does not use it.
-fn progress_of(sidecar: &SidecarStatus, target: &Target) -> Option<Progress> {
+fn progress_of(sidecar: &SidecarStatus, target: &Target, subscribes: bool) -> Option<Progress> {
     let listed = sidecar
         .resources
         .iter()
-        .find(|resource| resource.type_url == target.type_url && resource.name == target.resource_name)?;
+        .find(|resource| resource.type_url == target.type_url && resource.name == target.resource_name);
+    let Some(listed) = listed else {
+        return subscribes.then(|| Progress::Behind { has: String::new() });
+    };
     if listed.version_applied == target.version {
         return Some(Progress::Applied);
     }

@@ -75,17 +75,16 @@ pub(super) async fn follow(
     targets: Vec<Target>,
     timeout: Duration,
 ) -> (Outcome, Option<Failure>) {
-    let filter = filter_for(&targets);
+    let mut rollout = Rollout::new(started, targets);
     let (news_in, mut news) = mpsc::channel(NEWS_MAX);
     let mut watches = Watches {
         client,
         server,
-        filter,
+        filter: rollout.filter(),
         news: news_in,
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
-    let mut rollout = Rollout::new(started, targets, []);
     let events = match bounded(server.status().get_status(watches.filter.clone())).await {
         Ok(first) => {
             let own = first.replica.clone();
@@ -135,17 +134,6 @@ pub(super) async fn follow(
                 return (outcome(&rollout, "timed out", timeout), Some(timed_out(&rollout, timeout)));
             }
         }
-    }
-}
-
-/// The narrowest filter that shows all targets.
-fn filter_for(targets: &[Target]) -> GetStatusRequest {
-    match targets {
-        [one] => GetStatusRequest {
-            type_url: one.type_url.clone(),
-            resource_name: one.resource_name.clone(),
-        },
-        _ => GetStatusRequest::default(),
     }
 }
 

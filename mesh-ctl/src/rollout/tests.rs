@@ -48,16 +48,14 @@ fn status(sidecars: Vec<SidecarStatus>) -> GetStatusResponse {
     }
 }
 
+/// A rollout that knows of these replicas and has heard none of them.
 fn rollout(created: bool, replicas: &[&str]) -> (Rollout, Instant) {
     let start = Instant::now();
-    (
-        Rollout::new(
-            start,
-            vec![target(created)],
-            replicas.iter().map(|id| (*id).to_owned()),
-        ),
-        start,
-    )
+    let mut rollout = Rollout::new(start, vec![target(created)]);
+    for id in replicas {
+        rollout.replicas.insert((*id).to_owned(), Replica::default());
+    }
+    (rollout, start)
 }
 
 #[test]
@@ -171,4 +169,28 @@ fn a_replica_that_left_the_list_is_forgotten_and_a_new_one_awaited() {
     told.replicas = vec![listed("a"), listed("c")];
     rollout.on_status(start, "a", told);
     assert_eq!(rollout.behind(), ["replica c: it has not answered"]);
+}
+
+#[test]
+fn a_subscriber_that_was_sent_nothing_yet_is_awaited() {
+    let (mut rollout, start) = rollout(true, &["a"]);
+    let mut quiet = sidecar("q/1", "");
+    quiet.resources.clear();
+    rollout.on_status(start, "a", status(vec![quiet.clone()]));
+    assert_eq!(rollout.verdict(start + SETTLE), Verdict::Waiting);
+    assert_eq!(
+        rollout.behind(),
+        ["q/1 has no version of Service/market.quotes, not new"]
+    );
+
+    let mut other = target(true);
+    other.resource_name = "market.other".into();
+    let mut several = Rollout::new(start, vec![target(true), other]);
+    assert_eq!(several.filter(), GetStatusRequest::default());
+    several.on_status(start, "a", status(vec![quiet]));
+    assert_eq!(
+        several.verdict(start + SETTLE),
+        Verdict::Done { took: Duration::ZERO },
+        "it names everybody"
+    );
 }
