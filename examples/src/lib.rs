@@ -1,8 +1,10 @@
 //! What the two example services share: the generated code of `market.v1`, and how they stop. They know nothing of the
 //! mesh.
 
+use std::error::Error;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 /// Messages and services of `market.v1`.
 #[allow(
@@ -19,6 +21,18 @@ pub mod market {
 /// The descriptors of `market.v1` and all it imports, with annotations and comments, as a serialized
 /// `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/quotes.binpb"));
+
+/// Ends a program: what went wrong is told in one line on stderr.
+#[must_use]
+pub fn exit(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Waits for SIGTERM or SIGINT.
 pub async fn stop_signal() {

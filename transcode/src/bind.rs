@@ -11,8 +11,8 @@ use crate::schema::Body;
 use crate::{Match, Options, Refusal, query};
 
 impl<T> Match<T> {
-    /// The request message, as protobuf. `query` is raw, without the question mark; `content_type` the header if there is
-    /// exactly one; `body` the whole decoded body.
+    /// The request message, as protobuf. `query` is raw, without the question mark; `content_type` the header,
+    /// several joined by commas; `body` the whole body, decompressed.
     ///
     /// # Errors
     /// 400, 413 or 415 with the field and the place in the body where they are known; 501 for methods whose caller

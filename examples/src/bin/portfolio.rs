@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use axum::{Json, Router};
 use clap::Parser;
 use mesh_examples::market::quotes_client::QuotesClient;
 use mesh_examples::market::{GetQuoteRequest, Quote};
-use mesh_examples::{announce, stop_signal};
+use mesh_examples::{announce, exit, stop_signal};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tonic::metadata::{AsciiMetadataKey, MetadataMap};
@@ -47,8 +48,11 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    exit("portfolio", run(Arguments::parse()).await)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let origin = format!("http://{}", arguments.quotes_authority)
         .parse()
         .map_err(|error| format!("--quotes-authority {}: {error}", arguments.quotes_authority))?;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use mesh_examples::market::{
     GetQuoteRequest, ListQuotesRequest, ListQuotesResponse, Order, PlaceOrderRequest, Quote, Side,
     StreamQuotesRequest, Trade, TradeSummary, Venue, order,
 };
-use mesh_examples::{DESCRIPTORS, announce, stop_signal};
+use mesh_examples::{DESCRIPTORS, announce, exit, stop_signal};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -62,8 +63,11 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    exit("quotes", run(Arguments::parse()).await)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(file) = arguments.descriptors {
         return Ok(
             std::fs::write(&file, DESCRIPTORS).map_err(|error| format!("{}: {error}", file.display()))?

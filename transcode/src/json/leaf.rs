@@ -5,7 +5,6 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use prost_reflect::{EnumDescriptor, Kind, Syntax, Value};
 
 use super::scan::number_length;
-use crate::quote;
 
 /// A plain value from text: of a path or query, a quoted JSON number, or a map's key.
 ///
@@ -109,7 +108,7 @@ pub(crate) fn enum_name(words: &EnumDescriptor, text: &str) -> Result<Value, Str
     words
         .get_value_by_name(text)
         .map(|value| Value::EnumNumber(value.number()))
-        .ok_or_else(|| format!("{} is no value of {}", quote(text), words.full_name()))
+        .ok_or_else(|| format!("must be a value of {}", words.full_name()))
 }
 
 /// An enum's value from its number; a proto2 enum takes only numbers it names.
@@ -118,7 +117,7 @@ pub(crate) fn enum_number(words: &EnumDescriptor, text: &str) -> Result<Value, S
     let closed = words.parent_file().syntax() == Syntax::Proto2;
     match value {
         Value::EnumNumber(number) if closed && words.get_value(number).is_none() => {
-            Err(format!("{number} is no value of {}", words.full_name()))
+            Err(format!("must be a value of {}", words.full_name()))
         }
         value => Ok(value),
     }

@@ -159,7 +159,11 @@ fn proto2_keeps_presence_groups_and_closed_enums() {
     };
     let body = r#"{"must":0,"given":"d","closed":"TWO","part":{"size":1},"many":[1,2]}"#;
     assert_eq!(round(body).unwrap(), body);
-    refused(round(r#"{"closed": 7}"#), "closed", "7 is no value of old.Closed");
+    refused(
+        round(r#"{"closed": 7}"#),
+        "closed",
+        "must be a value of old.Closed",
+    );
     let json = call.response(b"\xa2\x06\x01x", &Options::default()).unwrap();
     assert_eq!(String::from_utf8(json).unwrap(), r#"{"[old.more]":"x"}"#);
 }

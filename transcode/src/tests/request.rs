@@ -73,7 +73,7 @@ fn a_value_of_the_wrong_type_in_the_path_is_refused_even_without_a_body() {
     refused(
         sent("GET", "/v1/words/WORD_MAYBE", ""),
         "word",
-        "no value of lab.Word",
+        "must be a value of lab.Word",
     );
     assert_eq!(sent("GET", "/v1/words/2", "").unwrap(), r#"{"word":"WORD_NO"}"#);
 }
@@ -135,7 +135,7 @@ fn query_parameters_that_do_not_fit_are_refused_by_name() {
         ("mask=foo_bar", "mask", "lowerCamelCase"),
         ("truth=1", "truth", "true or false"),
         ("data=%3F", "data", "base64"),
-        ("word=WORD_MAYBE", "word", "no value of"),
+        ("word=WORD_MAYBE", "word", "must be a value of"),
         ("long=9223372036854775808", "long", "out of the range"),
         ("number=%zz", "number", "malformed percent escape"),
         ("number=%ff", "number", "not UTF-8"),
@@ -325,7 +325,7 @@ fn json_of_the_wrong_kind_is_refused_at_its_place() {
         (r#"{"real": NaN}"#, "real", "must be a number"),
         (r#"{"truth": "true"}"#, "truth", "true or false"),
         (r#"{"truth": 1}"#, "truth", "true or false"),
-        (r#"{"word": "WORD_MAYBE"}"#, "word", "no value of lab.Word"),
+        (r#"{"word": "WORD_MAYBE"}"#, "word", "must be a value of lab.Word"),
         (r#"{"word": true}"#, "word", "name or number"),
         (r#"{"data": "?"}"#, "data", "base64"),
         (r#"{"inner": []}"#, "inner", "must be an object"),
