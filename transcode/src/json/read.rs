@@ -13,6 +13,13 @@ use crate::{Limits, Options, Refusal, UnknownInput};
 
 type Read<T> = Result<T, Refusal>;
 
+/// How much more memory than the largest body a message may take.
+const MEMORY_FACTOR: usize = 16;
+/// Estimated memory of one element of a list or map.
+const ELEMENT_BYTES: usize = 128;
+/// Estimated memory of a message that holds anything.
+const MESSAGE_BYTES: usize = 768;
+
 /// A field the path has filled already: the body may repeat its value and not contradict it.
 #[derive(Debug, Clone)]
 pub(crate) struct Bound {
@@ -31,6 +38,10 @@ pub(crate) struct Reader<'a> {
     json_depth: usize,
     proto_depth: usize,
     any_depth: usize,
+    types: any::Types,
+    /// Bytes of memory the message takes, estimated.
+    memory: usize,
+    memory_max: usize,
 }
 
 enum Step {
@@ -53,6 +64,9 @@ impl<'a> Reader<'a> {
             json_depth: 0,
             proto_depth: 0,
             any_depth: 0,
+            types: any::Types::default(),
+            memory: 0,
+            memory_max: options.limits.message_bytes.saturating_mul(MEMORY_FACTOR),
         })
     }
 
@@ -82,7 +96,11 @@ impl<'a> Reader<'a> {
         if self.proto_depth > self.limits.proto_depth {
             return self.refuse(format!("messages nest deeper than {}", self.limits.proto_depth));
         }
-        let message = match WellKnown::of(descriptor) {
+        let well_known = WellKnown::of(descriptor);
+        if well_known.is_some() {
+            self.charge(MESSAGE_BYTES)?;
+        }
+        let message = match well_known {
             None | Some(WellKnown::Empty) => {
                 let mut message = DynamicMessage::new(descriptor.clone());
                 self.object(|reader, key, seen| reader.entry(&mut message, key, seen))?;
@@ -154,6 +172,9 @@ impl<'a> Reader<'a> {
         self.way.push(Step::Field(field.clone()));
         if !seen.fields.insert(field.number()) {
             return self.refuse("is written twice");
+        }
+        if seen.fields.len() == 1 {
+            self.charge(MESSAGE_BYTES)?;
         }
         self.field(message, &field)?;
         self.way.pop();
@@ -347,6 +368,15 @@ impl<'a> Reader<'a> {
         if elements >= self.limits.elements {
             self.way.pop();
             return self.refuse(format!("has more than {} elements", self.limits.elements));
+        }
+        self.charge(ELEMENT_BYTES)
+    }
+
+    /// Small JSON can stand for a large message: it is refused before it is one.
+    fn charge(&mut self, bytes: usize) -> Read<()> {
+        self.memory += bytes;
+        if self.memory > self.memory_max {
+            return self.refuse("holds more values than one request may");
         }
         Ok(())
     }

@@ -172,17 +172,29 @@ impl<'a> Scanner<'a> {
 
     /// Passes over one value of whatever shape, which must be well-formed and nest at most `depth_max` deep.
     pub(crate) fn skip(&mut self, depth_max: usize) -> Scan<()> {
+        self.pass(depth_max, &mut |_| {})
+    }
+
+    /// As [`Scanner::skip`], and shows every entry of every object on the way.
+    pub(crate) fn pass(&mut self, depth_max: usize, show: &mut impl FnMut(Entry<'_>)) -> Scan<()> {
         match self.peek() {
             Some(b'{' | b'[') if depth_max == 0 => self.error("nests too deep"),
             Some(b'{') => {
+                let object = self.at;
                 self.at += 1;
                 if self.eat(b'}') {
                     return Ok(());
                 }
                 loop {
-                    self.string()?;
+                    let key = self.string()?;
                     self.expect(b':', "a colon is missing")?;
-                    self.skip(depth_max - 1)?;
+                    let value = self.at;
+                    show(Entry {
+                        object,
+                        key: &key,
+                        value,
+                    });
+                    self.pass(depth_max - 1, show)?;
                     if !self.eat(b',') {
                         return self.expect(b'}', "an object is not closed");
                     }
@@ -194,7 +206,7 @@ impl<'a> Scanner<'a> {
                     return Ok(());
                 }
                 loop {
-                    self.skip(depth_max - 1)?;
+                    self.pass(depth_max - 1, show)?;
                     if !self.eat(b',') {
                         return self.expect(b']', "an array is not closed");
                     }
@@ -205,6 +217,13 @@ impl<'a> Scanner<'a> {
             _ => self.number().map(drop),
         }
     }
+}
+
+/// One entry of an object: where the object starts, the key, and where its value starts.
+pub(crate) struct Entry<'e> {
+    pub(crate) object: usize,
+    pub(crate) key: &'e str,
+    pub(crate) value: usize,
 }
 
 /// How many bytes at the start of `text` are a JSON number; 0 if there is none.

@@ -519,9 +519,16 @@ fn a_field_holds_at_most_100000_elements() {
         "byNumber",
         "more than 100000 elements",
     );
-    refused(
-        made(&format!(r#"{{"free": {{{}}}}}"#, keys.join(","))),
-        "free",
-        "more than 100000 elements",
+}
+
+#[test]
+fn small_json_that_stands_for_a_huge_message_is_refused_before_it_is_one() {
+    let row = format!("[{}0]", "0,".repeat(20_000));
+    let body = format!(r#"{{"values": [{}[]]}}"#, format!("{row},").repeat(100));
+    assert!(body.len() < crate::MESSAGE_BYTES_MAX);
+    let refusal = made(&body).unwrap_err();
+    assert!(
+        refusal.message.contains("more values than one request may"),
+        "{refusal:?}"
     );
 }

@@ -1,5 +1,7 @@
 //! `google.protobuf.Any`: an object that says in its midst what it is.
 
+use std::collections::HashMap;
+
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
@@ -57,26 +59,51 @@ impl Reader<'_> {
     }
 
     /// The `@type` of the object that starts here, without moving on. `None`: the object was empty, and is passed.
+    ///
+    /// The outermost `Any` is looked through once, for the types of all objects in it: looking through each nested one
+    /// again would cost its depth times its length.
     fn find_type(&mut self) -> Read<Option<String>> {
-        let start = self.scan.offset();
-        let (mut found, mut empty) = (None, true);
-        self.object(|reader, key, _| {
-            empty = false;
-            if key != "@type" {
-                return reader.skip();
-            }
-            reader.way.push(Step::Key("@type".into()));
-            if found.replace(reader.string()?.into_owned()).is_some() {
-                return reader.refuse("is written twice");
-            }
-            reader.way.pop();
-            Ok(())
-        })?;
-        match (&found, empty) {
-            (None, false) => return self.refuse("holds no @type"),
-            (None, true) => {}
-            (Some(_), _) => self.scan.go_to(start),
+        if self.scan.peek() != Some(b'{') {
+            return self.refuse("must be an object");
         }
-        Ok(found)
+        let start = self.scan.offset();
+        if start >= self.types.until {
+            let mut ahead = self.scan.clone();
+            let found = &mut self.types.found;
+            let passed = ahead.pass(self.limits.json_depth - self.json_depth, &mut |entry| {
+                if entry.key == "@type" {
+                    let twice = found.contains_key(&entry.object);
+                    found.insert(entry.object, (!twice).then_some(entry.value));
+                }
+            });
+            self.told(passed)?;
+            self.types.until = ahead.offset();
+        }
+        let found = self.types.found.get(&start).copied();
+        match found {
+            Some(Some(value)) => {
+                self.way.push(Step::Key("@type".into()));
+                self.scan.go_to(value);
+                let text = self.string()?.into_owned();
+                self.scan.go_to(start);
+                self.way.pop();
+                Ok(Some(text))
+            }
+            Some(None) => {
+                self.way.push(Step::Key("@type".into()));
+                self.refuse("is written twice")
+            }
+            None if self.scan.eat(b'{') && self.scan.eat(b'}') => Ok(None),
+            None => self.refuse("holds no @type"),
+        }
     }
+}
+
+/// Types of objects ahead.
+#[derive(Default)]
+pub(super) struct Types {
+    /// By where the object starts, where its `@type` stands; `None` if it has several.
+    found: HashMap<usize, Option<usize>>,
+    /// How far ahead all are known.
+    until: usize,
 }
