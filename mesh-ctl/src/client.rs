@@ -299,7 +299,9 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
             "somebody else wrote in between: look with `mesh-ctl get KIND NAME`, then apply again with the revision \
              it shows",
         ),
-        Code::FailedPrecondition => Failure::refused(told).hint("remove or change what refers to it first"),
+        Code::FailedPrecondition if told.contains("refer") => {
+            Failure::refused(told).hint("remove or change what refers to it first")
+        }
         Code::Unimplemented => Failure::refused(format!("{server} does not know this call: {told}"))
             .hint("is that the gRPC port of an xds-lite of the same version?"),
         Code::OutOfRange | Code::ResourceExhausted => {
