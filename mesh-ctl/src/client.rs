@@ -289,7 +289,7 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => lost(server, status, told),
         _ if connection_broke => lost(server, status, told),
         Code::InvalidArgument => Failure { lines: violations(status, &told), ..Failure::refused("") }
-            .hint("`mesh-ctl validate -f FILE` checks documents without a server"),
+            .hint("nothing was changed; mend what is named and try again"),
         Code::Unauthenticated => Failure::refused(told)
             .hint("--credentials or MESH_CREDENTIALS names the folder with operator.pem that `mesh-ctl ca init` made"),
         Code::PermissionDenied => {
