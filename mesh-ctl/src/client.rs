@@ -252,15 +252,17 @@ impl Dialer {
 
 /// Whether a server surely did nothing: it was never reached, or said itself that it is not ready.
 fn nothing_was_done(status: &Status) -> bool {
-    if status.code() != Code::Unavailable {
-        return false;
-    }
     let mut cause = std::error::Error::source(status);
     if cause.is_none() {
-        return true;
+        return status.code() == Code::Unavailable;
     }
     while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
+        // The time to connect is told as an I/O error around the clock's; all else on the way there as a connect error.
+        let out_of_time = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<tokio::time::error::Elapsed>);
+        if out_of_time || error.is::<tonic::ConnectError>() {
             return true;
         }
         cause = error.source();
@@ -281,13 +283,13 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
     } else {
         status.message().to_owned()
     };
+    // What has a cause of its own came from the connection, not from the server, whatever its code.
+    let connection_broke = std::error::Error::source(status).is_some();
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-            let explained = Some(grpc::explain(server, status)).filter(|text| !text.is_empty());
-            unreachable_hints(Failure::new(Exit::Unreachable, explained.unwrap_or(told)))
-        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => lost(server, status, told),
+        _ if connection_broke => lost(server, status, told),
         Code::InvalidArgument => Failure { lines: violations(status, &told), ..Failure::refused("") }
-            .hint("`mesh-ctl validate -f FILE` checks documents without a server"),
+            .hint("nothing was changed; mend what is named and try again"),
         Code::Unauthenticated => Failure::refused(told)
             .hint("--credentials or MESH_CREDENTIALS names the folder with operator.pem that `mesh-ctl ca init` made"),
         Code::PermissionDenied => {
@@ -297,7 +299,9 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
             "somebody else wrote in between: look with `mesh-ctl get KIND NAME`, then apply again with the revision \
              it shows",
         ),
-        Code::FailedPrecondition => Failure::refused(told).hint("remove or change what refers to it first"),
+        Code::FailedPrecondition if told.contains("refer") => {
+            Failure::refused(told).hint("remove or change what refers to it first")
+        }
         Code::Unimplemented => Failure::refused(format!("{server} does not know this call: {told}"))
             .hint("is that the gRPC port of an xds-lite of the same version?"),
         Code::OutOfRange | Code::ResourceExhausted => {
@@ -305,6 +309,20 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
         }
         _ => Failure::refused(told).hint("`mesh-ctl status` tells how xds-lite and its registry are"),
     }
+}
+
+fn lost(server: &str, status: &Status, told: String) -> Failure {
+    let explained = Some(grpc::explain(server, status)).filter(|text| !text.is_empty());
+    let failure = Failure::new(Exit::Unreachable, explained.unwrap_or(told));
+    if ["connection closed", "reset by peer", "Broken pipe"]
+        .iter()
+        .any(|end| failure.lines[0].contains(end))
+    {
+        // In TLS 1.3 a server judges our certificate after we think we are through, and its verdict may be lost.
+        return failure
+            .hint("it may not believe us: was operator.pem signed by the authority of that xds-lite?");
+    }
+    unreachable_hints(failure)
 }
 
 /// What is wrong with a request, one line each.

@@ -505,6 +505,13 @@ async fn strangers_are_told_that_they_are_strangers() {
         .await
         .exits(3)
         .tells("certificate of another authority");
+    // Whom we trust is right, who we are is not.
+    here.folder.write("other/ca.pem", here.folder.read("ca/ca.pem"));
+    here.folder
+        .run(&["status", "--server", &here.fake.address, "--credentials", "other"])
+        .await
+        .exits(3)
+        .tells("signed by the authority of that xds-lite");
     here.folder
         .run(&["ca", "init", "--dir", "far", "--trust-domain", "far.away"])
         .await
@@ -521,4 +528,36 @@ async fn strangers_are_told_that_they_are_strangers() {
         .exits(1)
         .tells("operators only")
         .tells("hint:");
+}
+
+#[tokio::test]
+async fn whoever_listens_there_and_is_no_control_service_is_told_apart() {
+    let here = Setting::new().await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent
+        .local_addr()
+        .map(|address| (silent, address.to_string()))
+        .unwrap();
+    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = plain.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let status = async |address: &str| {
+        here.folder
+            .run(&["status", "--credentials", "ca", "--server", address])
+            .await
+    };
+    status(&address)
+        .await
+        .exits(3)
+        .tells(&format!("error: cannot reach xds-lite at {address}"));
+    status(&silent.1).await.exits(3).tells("did not answer in time");
+    // It was never reached, so the next one is asked.
+    status(&format!("{},{}", silent.1, here.fake.address))
+        .await
+        .exits(0);
 }

@@ -83,10 +83,12 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
 /// Says which document a refusal is about, since there may be several.
 fn at(kind: Kind, name: &str, mut failure: Failure) -> Failure {
+    let label = format!("{kind}/{name}");
     if failure.exit == Exit::Refused
         && let Some(first) = failure.lines.first_mut()
+        && !first.starts_with(&label)
     {
-        *first = format!("{kind}/{name}: {first}");
+        *first = format!("{label}: {first}");
     }
     failure
 }
