@@ -175,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_explained_to_those_who_run_it() {
+        let page = include_str!("../../docs/reasons.md");
+        for reason in Reason::ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.word())));
+            let row = row.unwrap_or_else(|| panic!("docs/reasons.md does not tell of {}", reason.word()));
+            assert!(row.contains(&format!("| {} |", reason.http())), "{row}");
+        }
+    }
+
+    #[test]
     fn statuses_are_errors_on_both_sides() {
         for reason in Reason::ALL {
             assert!(
