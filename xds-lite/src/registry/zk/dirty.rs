@@ -10,25 +10,25 @@ const PATHS_MAX: usize = 10_000;
 
 /// The marks.
 #[derive(Debug, Default)]
-pub struct Dirty {
+pub(super) struct Dirty {
     marks: Mutex<Marks>,
     notify: Notify,
 }
 
 /// What was marked since the last look.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub(super) struct Marks {
     /// Everything.
-    pub full: bool,
+    pub(super) full: bool,
     /// Somebody waits for it: no time to gather more.
-    pub urgent: bool,
+    pub(super) urgent: bool,
     /// These.
-    pub paths: BTreeSet<String>,
+    pub(super) paths: BTreeSet<String>,
 }
 
 impl Dirty {
     /// A node changed.
-    pub fn mark(&self, path: String) {
+    pub(super) fn mark(&self, path: String) {
         self.change(|marks| {
             if marks.paths.len() < PATHS_MAX {
                 marks.paths.insert(path);
@@ -39,7 +39,7 @@ impl Dirty {
     }
 
     /// We changed nodes ourselves and wait for the view to hold that.
-    pub fn mark_urgent(&self, paths: impl IntoIterator<Item = String>) {
+    pub(super) fn mark_urgent(&self, paths: impl IntoIterator<Item = String>) {
         self.change(|marks| {
             marks.urgent = true;
             marks.paths.extend(paths);
@@ -47,22 +47,22 @@ impl Dirty {
     }
 
     /// Anything may have changed.
-    pub fn mark_full(&self) {
+    pub(super) fn mark_full(&self) {
         self.change(|marks| marks.full = true);
     }
 
     /// Whether somebody waits.
-    pub fn is_urgent(&self) -> bool {
+    pub(super) fn is_urgent(&self) -> bool {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).urgent
     }
 
     /// Takes all marks.
-    pub fn take(&self) -> Marks {
+    pub(super) fn take(&self) -> Marks {
         std::mem::take(&mut *self.marks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for a mark. One that was set before counts.
-    pub async fn marked(&self) {
+    pub(super) async fn marked(&self) {
         self.notify.notified().await;
     }
 

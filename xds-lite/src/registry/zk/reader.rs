@@ -139,23 +139,17 @@ async fn read_replicas(shared: &Shared, client: &Client, tree: &mut Tree) -> Res
 /// Holds what is registered here against what is there: makes again what is missing or belongs to a dead session, and
 /// lets go of what was registered elsewhere since.
 async fn keep_own(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<(), Error> {
-    let session = client.session_id().0;
-    let (instances, sessions) = {
-        let own = shared.own();
-        (own.instances.clone(), own.sessions.clone())
-    };
-    for (name, data) in instances {
+    for (name, data) in not_ours(shared, client, tree) {
         let place = Place::Instance(name.clone());
-        match tree.seen(&place).map(|seen| seen.owner) {
-            Some(owner) if owner == session => continue,
-            Some(owner) if !sessions.contains(&owner) && (tree.is_live(owner) || !tree.was_replica(owner)) => {
-                tracing::info!(instance = name, "was registered elsewhere since");
-                let mut own = shared.own();
-                own.instances.remove(&name);
-                own.released.cancel(&name);
-                continue;
-            }
-            _ => {}
+        if let Some(seen) = tree.seen(&place)
+            && !shared.own().sessions.contains(&seen.owner)
+            && (tree.is_live(seen.owner) || !tree.was_replica(seen.owner))
+        {
+            tracing::info!(instance = name, "was registered elsewhere since");
+            let mut own = shared.own();
+            own.instances.remove(&name);
+            own.released.cancel(&name);
+            continue;
         }
         // It may have left since we looked.
         if shared.own().instances.contains_key(&name) {
@@ -164,4 +158,16 @@ async fn keep_own(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What is registered here, and whose node is not there or belongs to another session.
+fn not_ours(shared: &Shared, client: &Client, tree: &Tree) -> Vec<(String, Vec<u8>)> {
+    let session = client.session_id().0;
+    let is_ours = |name: &str| {
+        let seen = tree.seen(&Place::Instance(name.to_owned()));
+        seen.is_some_and(|seen| seen.owner == session)
+    };
+    let own = shared.own();
+    let others = own.instances.iter().filter(|(name, _)| !is_ours(name));
+    others.map(|(name, data)| (name.clone(), data.clone())).collect()
 }

@@ -125,10 +125,7 @@ async fn session(shared: &Arc<Shared>, client: &Arc<Client>, tree: &mut Tree) ->
 
 /// Makes what must be there, sets the watch, and announces this replica.
 async fn prepare(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<PersistentWatcher, Error> {
-    let make = ops::options(shared, CreateMode::Persistent);
-    for directory in shared.layout.directories() {
-        client.mkdir(&directory, &make).await?;
-    }
+    make_directories(shared, client).await?;
     let watcher = client.watch(shared.layout.root(), AddWatchMode::PersistentRecursive).await?;
     let session = client.session_id().0;
     shared.own().sessions.insert(session);
@@ -142,6 +139,14 @@ async fn prepare(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<Pe
     }
     ops::hold_path(shared, client, &path, shared.settings.advertise.as_bytes()).await?;
     Ok(watcher)
+}
+
+async fn make_directories(shared: &Shared, client: &Client) -> Result<(), Error> {
+    let make = ops::options(shared, CreateMode::Persistent);
+    for directory in shared.layout.directories() {
+        client.mkdir(&directory, &make).await?;
+    }
+    Ok(())
 }
 
 /// Empties the watch into the marks, so that it cannot grow.
@@ -176,6 +181,11 @@ async fn read(shared: &Shared, client: &Client, tree: &mut Tree, last_full: &mut
         Err(error) => {
             tracing::warn!(registry = %shared.address, %error, "cannot read; trying again");
             tokio::time::sleep(READ_AGAIN).await;
+            if error == Error::NoNode
+                && let Err(error) = make_directories(shared, client).await
+            {
+                tracing::warn!(registry = %shared.address, %error, "cannot make the registry's nodes again");
+            }
             shared.dirty.mark_full();
         }
     }
