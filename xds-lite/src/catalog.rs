@@ -76,6 +76,16 @@ impl Catalog {
     }
 }
 
+/// The version that sidecars report once they have applied a stored document.
+#[must_use]
+pub fn pushed_version(item: &Item, authority: &Authority) -> String {
+    if item.kind == Kind::TrustBundle && item.name == authority.trust_domain {
+        own_bundle(authority, Some(item)).version
+    } else {
+        item.version.clone()
+    }
+}
+
 /// The authority's own certificates first, then those that were applied for the same trust domain.
 fn own_bundle(authority: &Authority, applied: Option<&Item>) -> Item {
     let mut certificates = authority.bundle_pem.trim_end().to_owned() + "\n";

@@ -25,6 +25,8 @@ use crate::snapshot::{Diff, Published, Snapshot};
 
 /// Responses of one type that may be unanswered.
 pub const UNANSWERED_MAX: usize = 16;
+/// A sidecar that goes on asking and never answers is let go at this many.
+const UNANSWERED_END: usize = 1024;
 /// A response grows no further than this, in bytes; a single larger resource goes alone.
 pub const RESPONSE_BYTES_MAX: usize = 8 << 20;
 /// What is kept of a reason, in bytes.
@@ -280,6 +282,9 @@ impl TypeState {
         let mut names = names.chain(request.initial_resource_versions.keys());
         if names.any(|name| name.is_empty() || name.len() > PATTERN_BYTES_MAX) {
             return Err(format!("resource names are 1 to {PATTERN_BYTES_MAX} bytes long"));
+        }
+        if self.unanswered.len() > UNANSWERED_END {
+            return Err(format!("{UNANSWERED_END} responses of {kind} are unanswered"));
         }
         for text in &request.resource_names_unsubscribe {
             let pattern = Pattern::parse(kind, text);
