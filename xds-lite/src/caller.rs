@@ -17,7 +17,11 @@ pub fn address(extensions: &Extensions) -> Option<SocketAddr> {
 /// # Errors
 /// UNAUTHENTICATED without a certificate, PERMISSION_DENIED with one of somebody else.
 pub fn service(extensions: &Extensions, domain: &TrustDomain) -> Result<ServiceName, Status> {
-    let id = identity(extensions, domain, "a sidecar's certificate; join with a token first")?;
+    let id = identity(
+        extensions,
+        domain,
+        "a sidecar's certificate; join with a token first",
+    )?;
     id.as_service().ok_or_else(|| {
         Status::permission_denied(format!("{id} is no service; this call is for sidecars only"))
     })
@@ -45,7 +49,9 @@ fn identity<'a>(
     if id.trust_domain() == domain.as_str() {
         Ok(id)
     } else {
-        Err(Status::permission_denied(format!("{id} is not of the trust domain {domain}")))
+        Err(Status::permission_denied(format!(
+            "{id} is not of the trust domain {domain}"
+        )))
     }
 }
 
@@ -78,9 +84,18 @@ mod tests {
         assert_eq!(operator_code(None), Code::Unauthenticated);
         assert_eq!(service_code(Some(operator_id)), Code::PermissionDenied);
         assert_eq!(operator_code(Some(service_id)), Code::PermissionDenied);
-        assert_eq!(service_code(Some("spiffe://mesh.local/xds-lite")), Code::PermissionDenied);
-        assert_eq!(service_code(Some("spiffe://other/service/a")), Code::PermissionDenied);
-        assert_eq!(operator_code(Some("spiffe://other/operator/admin")), Code::PermissionDenied);
+        assert_eq!(
+            service_code(Some("spiffe://mesh.local/xds-lite")),
+            Code::PermissionDenied
+        );
+        assert_eq!(
+            service_code(Some("spiffe://other/service/a")),
+            Code::PermissionDenied
+        );
+        assert_eq!(
+            operator_code(Some("spiffe://other/operator/admin")),
+            Code::PermissionDenied
+        );
         assert!(service(&Extensions::new(), &domain).is_err());
     }
 }

@@ -57,7 +57,9 @@ impl Catalog {
             ("instances", state.instances.len(), INSTANCES_MAX),
         ] {
             if there > most {
-                catalog.faults.push(format!("{there} {what} are stored, {most} are served; remove some"));
+                catalog.faults.push(format!(
+                    "{there} {what} are stored, {most} are served; remove some"
+                ));
             }
         }
         let applied = catalog.get(Kind::TrustBundle, &authority.trust_domain).cloned();

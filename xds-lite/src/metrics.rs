@@ -15,7 +15,9 @@ use crate::registry::State;
 use crate::snapshot::Published;
 
 /// Bounds of the histogram of times, in seconds.
-const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 /// The instruments.
 pub struct Metrics {
@@ -44,13 +46,23 @@ impl Metrics {
             .map_err(|error| format!("cannot make the metrics: {error}"))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("xds-lite");
-        let counter = |name: &'static str, text: &'static str| meter.u64_counter(name).with_description(text).build();
+        let counter =
+            |name: &'static str, text: &'static str| meter.u64_counter(name).with_description(text).build();
         Ok(Self {
             pushes: counter("mesh_xds_pushes", "Responses sent to sidecars"),
-            resources: counter("mesh_xds_resources_pushed", "Resources and removals sent to sidecars"),
-            nacks: counter("mesh_xds_nacks", "Responses that a sidecar refused, wholly or in part"),
+            resources: counter(
+                "mesh_xds_resources_pushed",
+                "Resources and removals sent to sidecars",
+            ),
+            nacks: counter(
+                "mesh_xds_nacks",
+                "Responses that a sidecar refused, wholly or in part",
+            ),
             certificates: counter("mesh_xds_certificates_signed", "Certificates signed"),
-            writes: counter("mesh_xds_document_writes", "Requests that changed documents, by outcome"),
+            writes: counter(
+                "mesh_xds_document_writes",
+                "Requests that changed documents, by outcome",
+            ),
             answer_seconds: meter
                 .f64_histogram("mesh_xds_apply_seconds")
                 .with_description("From sending a response to the sidecar's answer")
@@ -69,14 +81,19 @@ impl Metrics {
         state: watch::Receiver<Arc<State>>,
         published: watch::Receiver<Option<Arc<Published>>>,
     ) {
-        let gauge = |name: &'static str, text: &'static str| self.meter.u64_observable_gauge(name).with_description(text);
+        let gauge = |name: &'static str, text: &'static str| {
+            self.meter.u64_observable_gauge(name).with_description(text)
+        };
         gauge("mesh_xds_streams", "Connected sidecars")
             .with_callback(move |observer| observer.observe(count(book.count()), &[]))
             .build();
         let view = state.clone();
-        gauge("mesh_xds_registry_connected", "1 while there is contact with the registry")
-            .with_callback(move |observer| observer.observe(u64::from(view.borrow().connected), &[]))
-            .build();
+        gauge(
+            "mesh_xds_registry_connected",
+            "1 while there is contact with the registry",
+        )
+        .with_callback(move |observer| observer.observe(u64::from(view.borrow().connected), &[]))
+        .build();
         let view = state.clone();
         gauge("mesh_xds_documents", "Documents, by kind")
             .with_callback(move |observer| {
@@ -91,12 +108,18 @@ impl Metrics {
         gauge("mesh_xds_instances", "Registered instances")
             .with_callback(move |observer| observer.observe(count(view.borrow().instances.len()), &[]))
             .build();
-        gauge("mesh_xds_registry_faults", "Entries of the registry that cannot be read")
-            .with_callback(move |observer| observer.observe(count(state.borrow().faults.len()), &[]))
-            .build();
+        gauge(
+            "mesh_xds_registry_faults",
+            "Entries of the registry that cannot be read",
+        )
+        .with_callback(move |observer| observer.observe(count(state.borrow().faults.len()), &[]))
+        .build();
         gauge("mesh_xds_snapshot_number", "Snapshots made by this process")
             .with_callback(move |observer| {
-                let number = published.borrow().as_ref().map_or(0, |published| published.snapshot.number);
+                let number = published
+                    .borrow()
+                    .as_ref()
+                    .map_or(0, |published| published.snapshot.number);
                 observer.observe(number, &[]);
             })
             .build();

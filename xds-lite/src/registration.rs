@@ -199,7 +199,9 @@ impl Held {
 
     async fn leave(&mut self) -> Result<(), Status> {
         let Some(name) = self.name.clone() else {
-            return Err(Status::failed_precondition("nothing was registered on this stream"));
+            return Err(Status::failed_precondition(
+                "nothing was registered on this stream",
+            ));
         };
         let _turn = self.holders.turn(&name).await;
         if self.holders.give_up(&name, self.stream) {

@@ -41,3 +41,17 @@ pub fn referred(resource: &Resource) -> Option<&str> {
         _ => None,
     }
 }
+
+/// Whether a schema links and translates, as every sidecar will find it. Anything else has nothing to say here.
+///
+/// # Errors
+/// Why not, in one line.
+pub fn compile(resource: &Resource) -> Result<(), String> {
+    let Resource::Schema(v1::Schema { spec: Some(spec), .. }) = resource else {
+        return Ok(());
+    };
+    match mesh_transcode::Schema::compile(&spec.descriptor_set) {
+        Ok(_) => Ok(()),
+        Err(faults) => Err(crate::registry::codec::one_line(&faults)),
+    }
+}

@@ -143,11 +143,15 @@ mod tests {
     }
 
     fn service(name: &str, timeout: &str) -> String {
-        format!("apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{protocol: grpc, timeout: {timeout}}}\n")
+        format!(
+            "apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{protocol: grpc, timeout: {timeout}}}\n"
+        )
     }
 
     fn policy(name: &str, service: &str) -> String {
-        format!("apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {{name: {name}}}\nspec: {{service: {service}}}\n")
+        format!(
+            "apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {{name: {name}}}\nspec: {{service: {service}}}\n"
+        )
     }
 
     fn snapshot(texts: &[&str], previous: u64) -> Snapshot {
@@ -163,8 +167,14 @@ mod tests {
 
     #[test]
     fn a_diff_names_what_changed_and_what_went_and_nothing_else() {
-        let old = snapshot(&[&service("a", "1s"), &service("b", "1s"), &service("c", "1s")], 0);
-        let new = snapshot(&[&service("a", "1s"), &service("b", "2s"), &service("d", "1s")], 1);
+        let old = snapshot(
+            &[&service("a", "1s"), &service("b", "1s"), &service("c", "1s")],
+            0,
+        );
+        let new = snapshot(
+            &[&service("a", "1s"), &service("b", "2s"), &service("d", "1s")],
+            1,
+        );
         let diff = diff(&old, &new);
         assert_eq!(diff.changed[Kind::Service as usize], ["b", "d"]);
         assert_eq!(diff.removed[Kind::Service as usize], ["c"]);
@@ -184,7 +194,10 @@ mod tests {
     #[test]
     fn a_service_whose_name_begins_like_another_is_not_under_it() {
         let snapshot = snapshot(&[&policy("p", "a"), &policy("q", "a.b"), &policy("r", "a-b")], 0);
-        let names: Vec<_> = snapshot.under(Kind::AccessPolicy, "a").map(|item| item.name.as_str()).collect();
+        let names: Vec<_> = snapshot
+            .under(Kind::AccessPolicy, "a")
+            .map(|item| item.name.as_str())
+            .collect();
         assert_eq!(names, ["a/p"]);
     }
 
@@ -193,10 +206,13 @@ mod tests {
         let alone = snapshot(&[], 0);
         let text = "apiVersion: mesh/v1\nkind: TrustBundle\nmetadata: {name: mesh.local}\nspec: {certificates: MORE}\n";
         let both = snapshot(&[text], 0);
-        let certificates = |snapshot: &Snapshot| match &snapshot.get(Kind::TrustBundle, "mesh.local").unwrap().resource {
-            mesh_proto::v1::document::Resource::TrustBundle(bundle) => bundle.spec.clone().unwrap().certificates,
-            _ => panic!(),
-        };
+        let certificates =
+            |snapshot: &Snapshot| match &snapshot.get(Kind::TrustBundle, "mesh.local").unwrap().resource {
+                mesh_proto::v1::document::Resource::TrustBundle(bundle) => {
+                    bundle.spec.clone().unwrap().certificates
+                }
+                _ => panic!(),
+            };
         assert_eq!(certificates(&alone), "OWN\n");
         assert_eq!(certificates(&both), "OWN\nMORE\n");
     }

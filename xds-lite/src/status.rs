@@ -107,7 +107,9 @@ impl Filter {
         };
         let name = Some(request.resource_name.clone()).filter(|name| !name.is_empty());
         if name.is_some() && kind.is_none() {
-            return Err(Status::invalid_argument("resource_name: needs a type_url beside it"));
+            return Err(Status::invalid_argument(
+                "resource_name: needs a type_url beside it",
+            ));
         }
         Ok(Self { kind, name })
     }
@@ -122,14 +124,17 @@ impl Filter {
     }
 
     fn wants_resource(&self, kind: Kind, name: &str) -> bool {
-        self.kind.is_none_or(|wanted| wanted == kind) && self.name.as_ref().is_none_or(|wanted| wanted == name)
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.name.as_ref().is_none_or(|wanted| wanted == name)
     }
 }
 
 fn look(control: &Control, filter: &Filter) -> GetStatusResponse {
     let state = Arc::clone(&control.state.borrow());
     let sidecars = control.book.all();
-    let wanted = sidecars.iter().filter(|(sidecar, _)| filter.wants_sidecar(sidecar));
+    let wanted = sidecars
+        .iter()
+        .filter(|(sidecar, _)| filter.wants_sidecar(sidecar));
     let replicas = state.replicas.iter().map(|(id, address)| Replica {
         id: id.clone(),
         address: address.clone(),
@@ -137,7 +142,9 @@ fn look(control: &Control, filter: &Filter) -> GetStatusResponse {
     GetStatusResponse {
         replica: control.replica.clone(),
         replicas: replicas.collect(),
-        sidecars: wanted.map(|(sidecar, kept)| sidecar_status(sidecar, kept.as_ref(), filter)).collect(),
+        sidecars: wanted
+            .map(|(sidecar, kept)| sidecar_status(sidecar, kept.as_ref(), filter))
+            .collect(),
         registry: Some(registry_status(control, &state)),
     }
 }
@@ -155,12 +162,18 @@ fn registry_status(control: &Control, state: &State) -> RegistryStatus {
 
 fn sidecar_status(sidecar: &Sidecar, kept: Option<&stream::Nack>, filter: &Filter) -> SidecarStatus {
     let stream = sidecar.stream();
-    let resources = stream.progress().filter(|(kind, name, _)| filter.wants_resource(*kind, name));
+    let resources = stream
+        .progress()
+        .filter(|(kind, name, _)| filter.wants_resource(*kind, name));
     let resources = resources.map(|(kind, name, progress)| ResourceStatus {
         type_url: kind.type_url().to_owned(),
         name: name.clone(),
         version_sent: progress.sent.clone(),
-        version_applied: progress.applied.as_ref().map(|(version, _)| version.clone()).unwrap_or_default(),
+        version_applied: progress
+            .applied
+            .as_ref()
+            .map(|(version, _)| version.clone())
+            .unwrap_or_default(),
         applied: progress.applied.as_ref().map(|(_, at)| (*at).into()),
         nack: progress.nack.as_ref().map(nack),
     });

@@ -127,7 +127,9 @@ impl Book {
             return;
         };
         let now = Instant::now();
-        pages.nacks.retain(|_, (_, since)| now.duration_since(*since) < NACK_KEPT);
+        pages
+            .nacks
+            .retain(|_, (_, since)| now.duration_since(*since) < NACK_KEPT);
         let nack = sidecar.stream().last_nack().cloned();
         if let Some(nack) = nack
             && pages.nacks.len() < NACKS_MAX

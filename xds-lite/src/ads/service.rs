@@ -43,7 +43,9 @@ impl AggregatedDiscoveryService for Ads {
         let control = Arc::clone(&self.0);
         tokio::spawn(async move {
             let requests = request.into_inner();
-            if let Err(status) = serve(&control, &service, peer.unwrap_or_default(), requests, &responses).await {
+            if let Err(status) =
+                serve(&control, &service, peer.unwrap_or_default(), requests, &responses).await
+            {
                 tracing::debug!(%service, code = ?status.code(), reason = status.message(), "a stream ended");
                 // Who does not read does not hear this either.
                 let _ = responses.try_send(Err(status));
@@ -95,10 +97,15 @@ async fn serve(
 }
 
 /// Holds the node that the stream names against the certificate.
-fn enter(control: &Control, service: &ServiceName, peer: String, node: Option<&Node>) -> Result<Entered, Status> {
+fn enter(
+    control: &Control,
+    service: &ServiceName,
+    peer: String,
+    node: Option<&Node>,
+) -> Result<Entered, Status> {
     let node = node.ok_or_else(|| Status::invalid_argument("the first request names no node"))?;
-    let name = InstanceName::parse(&node.id)
-        .map_err(|why| Status::invalid_argument(format!("node.id {why}")))?;
+    let name =
+        InstanceName::parse(&node.id).map_err(|why| Status::invalid_argument(format!("node.id {why}")))?;
     if name.service != *service || node.cluster != service.as_str() {
         return Err(Status::permission_denied(format!(
             "the certificate is that of {service}, but the node is {} of cluster {:?}; both must be of {service}",
@@ -127,12 +134,19 @@ impl Shell<'_> {
         if let (Some(kind), Some(since)) = (kind, self.sent.remove(&request.response_nonce)) {
             self.control.metrics.answered(kind, refused, since.elapsed());
             if refused {
-                let message = request.error_detail.as_ref().map_or("", |detail| detail.message.as_str());
+                let message = request
+                    .error_detail
+                    .as_ref()
+                    .map_or("", |detail| detail.message.as_str());
                 let reason: String = message.chars().take(1000).collect();
                 tracing::warn!(node = self.entered.sidecar.node, %kind, reason, "a sidecar refused");
             }
         }
-        let responses = self.entered.sidecar.stream().on_request(SystemTime::now(), request);
+        let responses = self
+            .entered
+            .sidecar
+            .stream()
+            .on_request(SystemTime::now(), &request);
         self.control.book.touch();
         self.send(responses.map_err(Status::resource_exhausted)?).await
     }
@@ -154,14 +168,19 @@ impl Shell<'_> {
     async fn send(&mut self, responses: Vec<DeltaDiscoveryResponse>) -> Result<(), Status> {
         for response in responses {
             if let Some(kind) = Kind::from_type_url(&response.type_url) {
-                self.control.metrics.pushed(kind, response.resources.len() + response.removed_resources.len());
+                self.control
+                    .metrics
+                    .pushed(kind, response.resources.len() + response.removed_resources.len());
                 self.sent.insert(response.nonce.clone(), Instant::now());
             }
             match self.responses.send_timeout(Ok(response), SLOW_READER).await {
                 Ok(()) => {}
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(Status::cancelled("it went")),
                 Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                    tracing::warn!(node = self.entered.sidecar.node, "a sidecar reads nothing; its stream is ended");
+                    tracing::warn!(
+                        node = self.entered.sidecar.node,
+                        "a sidecar reads nothing; its stream is ended"
+                    );
                     return Err(Status::deadline_exceeded("nothing was read for too long"));
                 }
             }

@@ -107,10 +107,10 @@ impl Stream {
     pub fn on_request(
         &mut self,
         now: SystemTime,
-        request: DeltaDiscoveryRequest,
+        request: &DeltaDiscoveryRequest,
     ) -> Result<Vec<DeltaDiscoveryResponse>, String> {
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
-            return Ok(self.answer_unknown(&request));
+            return Ok(self.answer_unknown(request));
         };
         let state = &mut self.types[kind as usize];
         if !request.response_nonce.is_empty() {
@@ -119,7 +119,7 @@ impl Stream {
                 self.last_nack = Some(newest);
             }
         }
-        state.on_subscriptions(now, kind, &request)?;
+        state.on_subscriptions(now, kind, request)?;
         let Some(snapshot) = self.current.clone() else {
             return Ok(Vec::new());
         };
@@ -135,7 +135,10 @@ impl Stream {
     /// There is a new snapshot.
     pub fn on_snapshot(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
         let snapshot = Arc::clone(&published.snapshot);
-        let diff_fits = self.current.as_ref().is_some_and(|current| current.number + 1 == snapshot.number);
+        let diff_fits = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.number + 1 == snapshot.number);
         self.current = Some(Arc::clone(&snapshot));
         let mut responses = Vec::new();
         let mut removals = Vec::new();
@@ -157,12 +160,23 @@ impl Stream {
                 _ => state.compare(kind, &snapshot),
             };
             let Cargo { resources, removed } = cargo;
-            responses.extend(self.respond(kind, &snapshot, Cargo { resources, removed: Vec::new() }, false));
+            responses.extend(self.respond(
+                kind,
+                &snapshot,
+                Cargo {
+                    resources,
+                    removed: Vec::new(),
+                },
+                false,
+            ));
             removals.push((kind, removed));
         }
         // What others lean on goes last.
         for (kind, removed) in removals.into_iter().rev() {
-            let cargo = Cargo { resources: Vec::new(), removed };
+            let cargo = Cargo {
+                resources: Vec::new(),
+                removed,
+            };
             responses.extend(self.respond(kind, &snapshot, cargo, false));
         }
         responses
@@ -172,7 +186,9 @@ impl Stream {
     pub fn progress(&self) -> impl Iterator<Item = (Kind, &String, &Progress)> {
         Kind::ALL.into_iter().flat_map(|kind| {
             let progress = &self.types[kind as usize].progress;
-            progress.iter().map(move |(name, progress)| (kind, name, progress))
+            progress
+                .iter()
+                .map(move |(name, progress)| (kind, name, progress))
         })
     }
 
@@ -246,12 +262,16 @@ impl TypeState {
         error: Option<&rpc::Status>,
     ) -> Vec<Nack> {
         let found = nonce.parse().ok().and_then(|nonce: u64| {
-            self.unanswered.iter().position(|unanswered| unanswered.nonce == nonce)
+            self.unanswered
+                .iter()
+                .position(|unanswered| unanswered.nonce == nonce)
         });
         let Some(answered) = found.and_then(|index| self.unanswered.remove(index)) else {
             return Vec::new();
         };
-        let reasons = error.map(|error| reasons(&error.message, &answered.sent)).unwrap_or_default();
+        let reasons = error
+            .map(|error| reasons(&error.message, &answered.sent))
+            .unwrap_or_default();
         let mut nacks = Vec::new();
         for (name, version) in answered.sent {
             let Some(progress) = self.progress.get_mut(&name) else {
@@ -259,7 +279,13 @@ impl TypeState {
             };
             match reasons.get(&name) {
                 Some(reason) => {
-                    let nack = Nack { kind, name, version, reason: reason.clone(), at: now };
+                    let nack = Nack {
+                        kind,
+                        name,
+                        version,
+                        reason: reason.clone(),
+                        at: now,
+                    };
                     progress.nack = Some(nack.clone());
                     nacks.push(nack);
                 }
@@ -278,7 +304,10 @@ impl TypeState {
         kind: Kind,
         request: &DeltaDiscoveryRequest,
     ) -> Result<(), String> {
-        let names = request.resource_names_subscribe.iter().chain(&request.resource_names_unsubscribe);
+        let names = request
+            .resource_names_subscribe
+            .iter()
+            .chain(&request.resource_names_unsubscribe);
         let mut names = names.chain(request.initial_resource_versions.keys());
         if names.any(|name| name.is_empty() || name.len() > PATTERN_BYTES_MAX) {
             return Err(format!("resource names are 1 to {PATTERN_BYTES_MAX} bytes long"));
@@ -361,7 +390,11 @@ impl TypeState {
     fn compare(&self, kind: Kind, snapshot: &Snapshot) -> Cargo {
         let mut resources = Vec::new();
         let mut consider = |item: &Arc<Item>| {
-            if self.progress.get(&item.name).is_none_or(|progress| progress.sent != item.version) {
+            if self
+                .progress
+                .get(&item.name)
+                .is_none_or(|progress| progress.sent != item.version)
+            {
                 resources.push(Arc::clone(item));
             }
         };
@@ -372,27 +405,39 @@ impl TypeState {
                 Pattern::Name(name) => snapshot.get(kind, name).into_iter().for_each(&mut consider),
             }
         }
-        let mut cargo = Cargo { resources, removed: self.gone(kind, snapshot) };
+        let mut cargo = Cargo {
+            resources,
+            removed: self.gone(kind, snapshot),
+        };
         cargo.tidy();
         cargo
     }
 
     /// As [`Self::compare`], when only the diff can differ.
     fn follow(&self, kind: Kind, snapshot: &Snapshot, diff: &Diff) -> Cargo {
-        let changed = diff.changed[kind as usize].iter().filter(|name| self.subscription.covers(name));
+        let changed = diff.changed[kind as usize]
+            .iter()
+            .filter(|name| self.subscription.covers(name));
         let removed = diff.removed[kind as usize].iter().filter(|name| self.holds(name));
         Cargo {
-            resources: changed.filter_map(|name| snapshot.get(kind, name).cloned()).collect(),
+            resources: changed
+                .filter_map(|name| snapshot.get(kind, name).cloned())
+                .collect(),
             removed: removed.cloned().collect(),
         }
     }
 
     fn holds(&self, name: &str) -> bool {
-        self.progress.get(name).is_some_and(|progress| !progress.sent.is_empty())
+        self.progress
+            .get(name)
+            .is_some_and(|progress| !progress.sent.is_empty())
     }
 
     fn gone(&self, kind: Kind, snapshot: &Snapshot) -> Vec<String> {
-        let held = self.progress.iter().filter(|(_, progress)| !progress.sent.is_empty());
+        let held = self
+            .progress
+            .iter()
+            .filter(|(_, progress)| !progress.sent.is_empty());
         let gone = held.filter(|(name, _)| snapshot.get(kind, name).is_none());
         gone.map(|(name, _)| name.clone()).collect()
     }
@@ -406,7 +451,10 @@ impl TypeState {
             sent.push((item.name.clone(), item.version.clone()));
         }
         for name in removed {
-            let by_name = self.subscription.patterns().any(|p| matches!(p, Pattern::Name(n) if n == name));
+            let by_name = self
+                .subscription
+                .patterns()
+                .any(|p| matches!(p, Pattern::Name(n) if n == name));
             if by_name {
                 let progress = self.progress.entry(name.clone()).or_default();
                 progress.sent.clear();
@@ -472,7 +520,10 @@ fn reasons(message: &str, sent: &[(String, String)]) -> BTreeMap<String, String>
     let mut reasons: BTreeMap<String, String> = BTreeMap::new();
     for (name, _) in sent {
         let start = format!("{name}: ");
-        let lines: Vec<&str> = message.lines().filter_map(|line| line.strip_prefix(&start)).collect();
+        let lines: Vec<&str> = message
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start))
+            .collect();
         if !lines.is_empty() {
             reasons.insert(name.clone(), bounded(&lines.join("; ")));
         }

@@ -57,7 +57,9 @@ impl Subscription {
     /// That is more than anybody needs.
     pub fn add(&mut self, pattern: Pattern) -> Result<(), String> {
         if self.patterns.len() >= PATTERNS_MAX && !self.patterns.contains(&pattern) {
-            return Err(format!("more than {PATTERNS_MAX} names of one type are subscribed"));
+            return Err(format!(
+                "more than {PATTERNS_MAX} names of one type are subscribed"
+            ));
         }
         self.patterns.insert(pattern);
         Ok(())

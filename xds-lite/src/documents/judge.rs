@@ -50,7 +50,10 @@ pub enum Refusal {
 pub fn apply(items: Vec<apply_request::Item>, state: &State, trust_domain: &str) -> Result<Plan, Refusal> {
     let mut faults = Vec::new();
     if items.len() > ITEMS_MAX {
-        let many = format!("has {} documents; at most {ITEMS_MAX} are allowed, apply them in several steps", items.len());
+        let many = format!(
+            "has {} documents; at most {ITEMS_MAX} are allowed, apply them in several steps",
+            items.len()
+        );
         return Err(Refusal::Faults(vec![violation("items", &many)]));
     }
     let mut judged: Vec<(Resource, Expect)> = Vec::new();
@@ -67,13 +70,20 @@ pub fn apply(items: Vec<apply_request::Item>, state: &State, trust_domain: &str)
         }
         let key = Key::of(&resource);
         if !seen.insert(key.clone()) {
-            faults.push(violation(&format!("{key}: metadata.name"), "stands twice in this request"));
+            faults.push(violation(
+                &format!("{key}: metadata.name"),
+                "stands twice in this request",
+            ));
         }
         let inline = schema::split(&mut resource);
         if let Some(schema) = inline.as_ref().or(Some(&resource))
             && let Err(why) = schema::compile(schema)
         {
-            let place = if inline.is_some() { "spec.schema.inline" } else { "spec.descriptorSet" };
+            let place = if inline.is_some() {
+                "spec.schema.inline"
+            } else {
+                "spec.descriptorSet"
+            };
             faults.push(violation(&format!("{key}: {place}"), &why));
         }
         if let Some(schema) = inline {
@@ -88,11 +98,14 @@ pub fn apply(items: Vec<apply_request::Item>, state: &State, trust_domain: &str)
     if !faults.is_empty() {
         return Err(Refusal::Faults(faults));
     }
-    let lost: Vec<String> = judged.iter().filter_map(|(resource, expect)| lost(resource, expect, state)).collect();
+    let lost: Vec<String> = judged
+        .iter()
+        .filter_map(|(resource, expect)| lost(resource, expect, state))
+        .collect();
     if !lost.is_empty() {
         return Err(Refusal::Lost(lost));
     }
-    Ok(plan(judged, schemas, state, &after))
+    Ok(plan(&judged, &schemas, state, &after))
 }
 
 /// Judges a deletion: what leans on the document, and which schemas nobody needs once it is gone.
@@ -110,8 +123,14 @@ pub fn delete(key: &Key, state: &State) -> Result<Vec<Key>, Vec<String>> {
     if !referring.is_empty() {
         return Err(referring);
     }
-    let old = state.documents.get(key).and_then(|stored| schema::referred(&stored.item.resource));
-    Ok(old.and_then(|hash| unneeded(hash, state, &BTreeSet::from([key.clone()]), &[])).into_iter().collect())
+    let old = state
+        .documents
+        .get(key)
+        .and_then(|stored| schema::referred(&stored.item.resource));
+    Ok(old
+        .and_then(|hash| unneeded(hash, state, &BTreeSet::from([key.clone()]), &[]))
+        .into_iter()
+        .collect())
 }
 
 /// What will be stored if the request is granted.
@@ -144,22 +163,31 @@ impl<'a> After<'a> {
                     Kind::Schema => "apply the service with `schema: {file: ...}`".to_owned(),
                     kind => format!("apply that {kind} first, or in the same request"),
                 };
-                faults.push(violation(&format!("{key}: {place}"), &format!("there is no {target}; {fix}")));
+                faults.push(violation(
+                    &format!("{key}: {place}"),
+                    &format!("there is no {target}; {fix}"),
+                ));
             }
         }
         match resource {
             Resource::JwtProvider(provider) => {
                 let issuer = provider.spec.as_ref().map_or("", |spec| spec.issuer.as_str());
-                let twin = self.resources.iter().find(|(other, resource)| **other != key && issuer_of(resource) == Some(issuer));
+                let twin = self
+                    .resources
+                    .iter()
+                    .find(|(other, resource)| **other != key && issuer_of(resource) == Some(issuer));
                 if let Some((twin, _)) = twin {
-                    let why = format!("{issuer:?} is the issuer of {twin} too; an issuer has one JwtProvider");
+                    let why =
+                        format!("{issuer:?} is the issuer of {twin} too; an issuer has one JwtProvider");
                     faults.push(violation(&format!("{key}: spec.issuer"), &why));
                 }
             }
             Resource::Mesh(mesh) => {
                 let domain = mesh.spec.as_ref().map_or("", |spec| spec.trust_domain.as_str());
                 if domain != trust_domain {
-                    let why = format!("{domain:?} is not the trust domain of the certificate authority; write {trust_domain}");
+                    let why = format!(
+                        "{domain:?} is not the trust domain of the certificate authority; write {trust_domain}"
+                    );
                     faults.push(violation(&format!("{key}: spec.trustDomain"), &why));
                 }
             }
@@ -175,8 +203,12 @@ impl<'a> After<'a> {
     }
 
     fn warnings(&self, resource: &Resource, state: &State) -> Vec<String> {
-        let missing = references(resource).into_iter().filter(|(_, target)| !self.resources.contains_key(target));
-        let mut warnings: Vec<String> = missing.map(|(place, target)| format!("{place}: there is no {target} yet")).collect();
+        let missing = references(resource)
+            .into_iter()
+            .filter(|(_, target)| !self.resources.contains_key(target));
+        let mut warnings: Vec<String> = missing
+            .map(|(place, target)| format!("{place}: there is no {target} yet"))
+            .collect();
         if let Resource::Instance(_) = resource
             && state.instances.contains_key(resource.name())
         {
@@ -186,9 +218,14 @@ impl<'a> After<'a> {
             for (index, rule) in policy.spec.iter().flat_map(|spec| &spec.allow).enumerate() {
                 for (at, caller) in rule.callers.iter().enumerate() {
                     if let Some(caller::Who::Service(name)) = &caller.who
-                        && !self.resources.contains_key(&Key { kind: Kind::Service, name: name.clone() })
+                        && !self.resources.contains_key(&Key {
+                            kind: Kind::Service,
+                            name: name.clone(),
+                        })
                     {
-                        warnings.push(format!("spec.allow[{index}].callers[{at}].service: there is no Service/{name} yet"));
+                        warnings.push(format!(
+                            "spec.allow[{index}].callers[{at}].service: there is no Service/{name} yet"
+                        ));
                     }
                 }
             }
@@ -198,14 +235,14 @@ impl<'a> After<'a> {
 }
 
 fn plan(
-    judged: Vec<(Resource, Expect)>,
-    schemas: BTreeMap<Key, Resource>,
+    judged: &[(Resource, Expect)],
+    schemas: &BTreeMap<Key, Resource>,
     state: &State,
     after: &After<'_>,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut replaced = Vec::new();
-    for (resource, _) in &judged {
+    for (resource, _) in judged {
         let warnings = after.warnings(resource, state);
         let item = Arc::new(Item::new(resource.clone()));
         let stored = state.documents.get(&Key::of(resource));
@@ -217,17 +254,27 @@ fn plan(
         if let Some(old) = stored.and_then(|stored| schema::referred(&stored.item.resource)) {
             replaced.push(old.to_owned());
         }
-        plan.outcomes.push(Outcome { item, action, warnings });
+        plan.outcomes.push(Outcome {
+            item,
+            action,
+            warnings,
+        });
     }
     for (key, schema) in schemas {
-        if !state.documents.contains_key(&key) {
-            plan.writes.push(Write { key, content: Some(schema), expect: Expect::Anything });
+        if !state.documents.contains_key(key) {
+            plan.writes.push(Write {
+                key: key.clone(),
+                content: Some(schema.clone()),
+                expect: Expect::Anything,
+            });
         }
     }
     let changing: BTreeSet<Key> = judged.iter().map(|(resource, _)| Key::of(resource)).collect();
     let new: Vec<&Resource> = judged.iter().map(|(resource, _)| resource).collect();
-    let unneeded: BTreeSet<Key> =
-        replaced.iter().filter_map(|hash| unneeded(hash, state, &changing, &new)).collect();
+    let unneeded: BTreeSet<Key> = replaced
+        .iter()
+        .filter_map(|hash| unneeded(hash, state, &changing, &new))
+        .collect();
     for ((resource, expect), outcome) in judged.iter().zip(&plan.outcomes) {
         if outcome.action != Action::Unchanged {
             plan.writes.push(Write {
@@ -237,15 +284,24 @@ fn plan(
             });
         }
     }
-    plan.writes.extend(unneeded.into_iter().map(|key| Write { key, content: None, expect: Expect::Anything }));
+    plan.writes.extend(unneeded.into_iter().map(|key| Write {
+        key,
+        content: None,
+        expect: Expect::Anything,
+    }));
     plan
 }
 
 /// The schema of this hash, if no service will refer to it once `changing` is replaced by `new`.
 fn unneeded(hash: &str, state: &State, changing: &BTreeSet<Key>, new: &[&Resource]) -> Option<Key> {
-    let key = Key { kind: Kind::Schema, name: hash.to_owned() };
+    let key = Key {
+        kind: Kind::Schema,
+        name: hash.to_owned(),
+    };
     let staying = state.documents.iter().filter(|(key, _)| !changing.contains(key));
-    let mut users = staying.map(|(_, stored)| &stored.item.resource).chain(new.iter().copied());
+    let mut users = staying
+        .map(|(_, stored)| &stored.item.resource)
+        .chain(new.iter().copied());
     let stored = state.documents.contains_key(&key) && !changing.contains(&key);
     (stored && !users.any(|user| schema::referred(user) == Some(hash))).then_some(key)
 }
@@ -256,22 +312,43 @@ fn references(resource: &Resource) -> Vec<(String, Key)> {
     match resource {
         Resource::AccessPolicy(policy) => {
             let Some(spec) = &policy.spec else { return found };
-            found.push(("spec.service".into(), Key { kind: Kind::Service, name: spec.service.clone() }));
+            found.push((
+                "spec.service".into(),
+                Key {
+                    kind: Kind::Service,
+                    name: spec.service.clone(),
+                },
+            ));
             for (index, rule) in spec.allow.iter().enumerate() {
                 if let Some(jwt) = &rule.jwt {
-                    let target = Key { kind: Kind::JwtProvider, name: jwt.provider.clone() };
+                    let target = Key {
+                        kind: Kind::JwtProvider,
+                        name: jwt.provider.clone(),
+                    };
                     found.push((format!("spec.allow[{index}].jwt.provider"), target));
                 }
             }
         }
         Resource::Service(_) => {
             if let Some(hash) = schema::referred(resource) {
-                found.push(("spec.schema.hash".into(), Key { kind: Kind::Schema, name: hash.to_owned() }));
+                found.push((
+                    "spec.schema.hash".into(),
+                    Key {
+                        kind: Kind::Schema,
+                        name: hash.to_owned(),
+                    },
+                ));
             }
         }
         Resource::Instance(_) => {
             if let Some((service, _)) = resource.name().split_once('/') {
-                found.push(("metadata.name".into(), Key { kind: Kind::Service, name: service.to_owned() }));
+                found.push((
+                    "metadata.name".into(),
+                    Key {
+                        kind: Kind::Service,
+                        name: service.to_owned(),
+                    },
+                ));
             }
         }
         _ => {}

@@ -8,8 +8,8 @@ use mesh_proto::google::rpc::bad_request::FieldViolation;
 use mesh_proto::v1::documents_server::Documents;
 use mesh_proto::v1::watch_response::Event;
 use mesh_proto::v1::{
-    ApplyRequest, ApplyResponse, ApplyResult, DeleteRequest, DeleteResponse, Document, GetRequest, ListRequest,
-    ListResponse, StoredDocument, WatchRequest, WatchResponse,
+    ApplyRequest, ApplyResponse, ApplyResult, DeleteRequest, DeleteResponse, Document, GetRequest,
+    ListRequest, ListResponse, StoredDocument, WatchRequest, WatchResponse,
 };
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,7 +55,8 @@ impl DocumentsService {
     async fn apply_judged(&self, operator: &str, request: ApplyRequest) -> Result<ApplyResponse, Status> {
         let _turn = self.turn.lock().await;
         let state = self.control.loaded()?;
-        let plan = judge::apply(request.items, &state, &self.control.authority.trust_domain).map_err(refused)?;
+        let plan =
+            judge::apply(request.items, &state, &self.control.authority.trust_domain).map_err(refused)?;
         let mut revisions = BTreeMap::new();
         if !request.dry_run && !plan.writes.is_empty() {
             let keys: Vec<Key> = plan.writes.iter().map(|write| write.key.clone()).collect();
@@ -90,7 +91,10 @@ impl DocumentsService {
     async fn delete_judged(&self, operator: &str, request: DeleteRequest) -> Result<DeleteResponse, Status> {
         let _turn = self.turn.lock().await;
         let state = self.control.loaded()?;
-        let key = Key { kind: kind(&request.kind)?, name: request.name };
+        let key = Key {
+            kind: kind(&request.kind)?,
+            name: request.name,
+        };
         let Some(stored) = state.documents.get(&key) else {
             if key.kind == Kind::Instance && state.instances.contains_key(&key.name) {
                 return Err(Status::failed_precondition(format!(
@@ -100,14 +104,25 @@ impl DocumentsService {
             return Err(not_found(&key, &state));
         };
         let unneeded = judge::delete(&key, &state).map_err(|referring| {
-            Status::failed_precondition(format!("{key} is referred to by {}; delete those first", referring.join(", ")))
+            Status::failed_precondition(format!(
+                "{key} is referred to by {}; delete those first",
+                referring.join(", ")
+            ))
         })?;
         let expect = match request.if_revision.as_str() {
             "" => Expect::Anything,
             revision => Expect::Revision(revision.to_owned()),
         };
-        let mut writes = vec![Write { key: key.clone(), content: None, expect }];
-        writes.extend(unneeded.into_iter().map(|key| Write { key, content: None, expect: Expect::Anything }));
+        let mut writes = vec![Write {
+            key: key.clone(),
+            content: None,
+            expect,
+        }];
+        writes.extend(unneeded.into_iter().map(|key| Write {
+            key,
+            content: None,
+            expect: Expect::Anything,
+        }));
         self.control.registry.write(writes).await?;
         tracing::info!(operator, document = %key, "deleted");
         Ok(DeleteResponse {
@@ -129,7 +144,10 @@ impl Documents for DocumentsService {
         self.operator(&request)?;
         let state = self.control.loaded()?;
         let request = request.into_inner();
-        let key = Key { kind: kind(&request.kind)?, name: request.name };
+        let key = Key {
+            kind: kind(&request.kind)?,
+            name: request.name,
+        };
         match find(&state, &key) {
             Some(stored) => Ok(Response::new(message(stored))),
             None => Err(not_found(&key, &state)),
@@ -203,11 +221,15 @@ async fn watch(control: Arc<Control>, wanted: Wanted, events: mpsc::Sender<Resul
 
 fn changes(before: &BTreeMap<Key, Arc<Stored>>, now: &BTreeMap<Key, Arc<Stored>>) -> Vec<WatchResponse> {
     let stored = now.iter().filter(|(key, stored)| {
-        before.get(key).is_none_or(|old| !Arc::ptr_eq(old, stored) && old.revision != stored.revision)
+        before
+            .get(key)
+            .is_none_or(|old| !Arc::ptr_eq(old, stored) && old.revision != stored.revision)
     });
     let gone = before.iter().filter(|(key, _)| !now.contains_key(key));
     let stored = stored.map(|(_, stored)| event(Event::Stored, Some(message(stored))));
-    stored.chain(gone.map(|(_, stored)| event(Event::Deleted, Some(message(stored))))).collect()
+    stored
+        .chain(gone.map(|(_, stored)| event(Event::Deleted, Some(message(stored)))))
+        .collect()
 }
 
 fn event(event: Event, document: Option<StoredDocument>) -> WatchResponse {
@@ -221,7 +243,13 @@ fn event(event: Event, document: Option<StoredDocument>) -> WatchResponse {
 fn everything(state: &State) -> BTreeMap<Key, Arc<Stored>> {
     let mut all = state.documents.clone();
     for (name, stored) in &state.instances {
-        all.insert(Key { kind: Kind::Instance, name: name.clone() }, Arc::clone(stored));
+        all.insert(
+            Key {
+                kind: Kind::Instance,
+                name: name.clone(),
+            },
+            Arc::clone(stored),
+        );
     }
     all
 }
@@ -266,7 +294,12 @@ fn message(stored: &Arc<Stored>) -> StoredDocument {
 
 fn not_found(key: &Key, state: &State) -> Status {
     let all = everything(state);
-    let known: Vec<&str> = all.keys().filter(|k| k.kind == key.kind).map(|k| k.name.as_str()).take(10).collect();
+    let known: Vec<&str> = all
+        .keys()
+        .filter(|k| k.kind == key.kind)
+        .map(|k| k.name.as_str())
+        .take(10)
+        .collect();
     let name: String = key.name.chars().take(200).filter(|c| !c.is_control()).collect();
     let known = match known.as_slice() {
         [] => format!("there is no {} at all", key.kind),

@@ -65,7 +65,8 @@ impl Identity for IdentityService {
                 .filter(|lifetime| (token::LIFETIME_MIN..=token::LIFETIME_MAX).contains(lifetime))
                 .ok_or_else(|| Status::invalid_argument("lifetime: write 1s to 168h"))?,
         };
-        let (token, expires) = token::create(ca, &service, lifetime, SystemTime::now()).map_err(Status::internal)?;
+        let (token, expires) =
+            token::create(ca, &service, lifetime, SystemTime::now()).map_err(Status::internal)?;
         tracing::info!(operator, %service, lifetime_s = lifetime.as_secs(), "a join token is made");
         Ok(Response::new(CreateJoinTokenResponse {
             token,
@@ -80,10 +81,15 @@ fn check_wish(csr: &[u8], service: &ServiceName, id: &SpiffeId) -> Result<(), St
     let Ok((_, request)) = X509CertificationRequest::from_der(csr) else {
         return Err(Status::invalid_argument("csr: is not a PKCS#10 request in DER"));
     };
-    let names = request.requested_extensions().into_iter().flatten().filter_map(|extension| match extension {
-        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-        _ => None,
-    });
+    let names =
+        request
+            .requested_extensions()
+            .into_iter()
+            .flatten()
+            .filter_map(|extension| match extension {
+                ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+                _ => None,
+            });
     for name in names.flatten() {
         if let GeneralName::URI(wished) = name
             && *wished != id.as_str()

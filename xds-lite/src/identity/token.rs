@@ -118,10 +118,11 @@ pub fn verify(ca: &CertificateAuthority, token: &str, now: SystemTime) -> Result
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|error| match error.kind() {
-        jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::WrongSignature,
-        _ => TokenError::Malformed,
-    })?;
+    let claims =
+        jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::WrongSignature,
+            _ => TokenError::Malformed,
+        })?;
     let claims = claims.claims;
     if claims.iss != issuer(ca) || claims.aud != AUDIENCE {
         return Err(TokenError::Malformed);
@@ -161,7 +162,9 @@ struct StrictHeader {
 /// Holds the header to the one form we write, and gives back the id of the key.
 fn check_header(token: &str) -> Result<String, TokenError> {
     let encoded = token.split('.').next().unwrap_or_default();
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed)?;
+    let bytes = BASE64_URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| TokenError::Malformed)?;
     let header: StrictHeader = serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)?;
     if header.typ == TYPE && header.alg == "ES256" {
         Ok(header.kid)
@@ -205,10 +208,19 @@ mod tests {
         let (ca, now) = (ca(), SystemTime::now());
         let (token, expires) = create(&ca, &service(), HOUR, now).unwrap();
         assert_eq!(verify(&ca, &token, now), Ok(service()));
-        assert_eq!(verify(&ca, &token, expires - Duration::from_secs(1)), Ok(service()));
+        assert_eq!(
+            verify(&ca, &token, expires - Duration::from_secs(1)),
+            Ok(service())
+        );
         let told = verify(&ca, &token, expires).unwrap_err();
-        assert!(matches!(&told, TokenError::Expired { service, .. } if service == "market.quotes"), "{told}");
-        assert!(told.to_string().contains("mesh-ctl token create --service market.quotes"));
+        assert!(
+            matches!(&told, TokenError::Expired { service, .. } if service == "market.quotes"),
+            "{told}"
+        );
+        assert!(
+            told.to_string()
+                .contains("mesh-ctl token create --service market.quotes")
+        );
     }
 
     #[test]
@@ -224,11 +236,20 @@ mod tests {
         let (token, _) = create(&ca, &service(), HOUR, now).unwrap();
         let parts: Vec<&str> = token.split('.').collect();
         let claims = BASE64_URL_SAFE_NO_PAD.encode(
-            String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap().replace("market.quotes", "market.others"),
+            String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap())
+                .unwrap()
+                .replace("market.quotes", "market.others"),
         );
         let forged = format!("{}.{claims}.{}", parts[0], parts[2]);
         assert_eq!(verify(&ca, &forged, now), Err(TokenError::WrongSignature));
-        for bad in ["", "a", "a.b.c", &token[..token.len() - 8], &format!("{token}x"), &"a".repeat(5000)] {
+        for bad in [
+            "",
+            "a",
+            "a.b.c",
+            &token[..token.len() - 8],
+            &format!("{token}x"),
+            &"a".repeat(5000),
+        ] {
             assert!(verify(&ca, bad, now).is_err(), "{bad}");
         }
     }
@@ -238,17 +259,29 @@ mod tests {
         let (ca, now) = (ca(), SystemTime::now());
         let key = EncodingKey::from_ec_pem(ca.key_pem_pkcs8().as_bytes()).unwrap();
         let at = seconds(now);
-        let good = serde_json::json!({"iss": issuer(&ca), "aud": AUDIENCE, "sub": "a", "iat": at, "exp": at + 60});
-        let sign = |header: &Header, claims: &serde_json::Value| jsonwebtoken::encode(header, claims, &key).unwrap();
+        let good =
+            serde_json::json!({"iss": issuer(&ca), "aud": AUDIENCE, "sub": "a", "iat": at, "exp": at + 60});
+        let sign =
+            |header: &Header, claims: &serde_json::Value| jsonwebtoken::encode(header, claims, &key).unwrap();
         assert!(verify(&ca, &sign(&header(&ca), &good), now).is_ok());
         for (name, value) in [
-            ("aud", serde_json::json!(["mesh-join"])), ("aud", "other".into()), ("iss", "other".into()), ("sub", "A".into()),
-            ("sub", serde_json::Value::Null), ("exp", serde_json::json!("1")), ("exp", serde_json::json!(at as f64 + 0.5)),
-            ("exp", serde_json::json!(at + 400 * 24 * 3600)), ("iat", serde_json::json!(at + 3600)), ("role", "admin".into()),
+            ("aud", serde_json::json!(["mesh-join"])),
+            ("aud", "other".into()),
+            ("iss", "other".into()),
+            ("sub", "A".into()),
+            ("sub", serde_json::Value::Null),
+            ("exp", serde_json::json!("1")),
+            ("exp", serde_json::json!(at as f64 + 0.5)),
+            ("exp", serde_json::json!(at + 400 * 24 * 3600)),
+            ("iat", serde_json::json!(at + 3600)),
+            ("role", "admin".into()),
         ] {
             let mut claims = good.clone();
             claims[name] = value.clone();
-            assert!(verify(&ca, &sign(&header(&ca), &claims), now).is_err(), "{name}={value}");
+            assert!(
+                verify(&ca, &sign(&header(&ca), &claims), now).is_err(),
+                "{name}={value}"
+            );
         }
         let mut plain = header(&ca);
         plain.typ = Some("JWT".into());

@@ -1,8 +1,8 @@
 //! Documents as the stores hold them: text that people can read, and schemas as the bytes they are.
 
 use std::path::Path;
-use std::time::SystemTime;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use mesh_proto::v1::document::Resource;
 use mesh_proto::{Faults, Kind, document, domain};
@@ -71,10 +71,14 @@ pub fn decode(key: &Key, bytes: &[u8], base: Option<&Path>) -> Result<Decoded, S
     }
     let found = Key::of(&resource);
     if found != *key {
-        return Err(format!("holds {found}, but is stored as {key}; rename one of them"));
+        return Err(format!(
+            "holds {found}, but is stored as {key}; rename one of them"
+        ));
     }
     domain::check(&resource).map_err(|faults| one_line(&faults))?;
-    let schema = schema::split(&mut resource).map(|schema| Arc::new(Item::new(schema)));
+    let schema = schema::split(&mut resource);
+    schema::compile(schema.as_ref().unwrap_or(&resource))?;
+    let schema = schema.map(|schema| Arc::new(Item::new(schema)));
     Ok(Decoded {
         item: Arc::new(Item::new(resource)),
         schema,
@@ -105,7 +109,9 @@ pub fn parse(bytes: &[u8]) -> Result<Resource, String> {
 pub fn one_line(faults: &Faults) -> String {
     let lines = faults.0.iter().map(ToString::to_string);
     // What was parsed without an origin has an empty one in front.
-    let lines: Vec<String> = lines.map(|line| line.trim_start_matches([':', ' ']).to_owned()).collect();
+    let lines: Vec<String> = lines
+        .map(|line| line.trim_start_matches([':', ' ']).to_owned())
+        .collect();
     lines.join("; ")
 }
 
@@ -147,12 +153,22 @@ mod tests {
     use super::*;
 
     fn key(kind: Kind, name: &str) -> Key {
-        Key { kind, name: name.into() }
+        Key {
+            kind,
+            name: name.into(),
+        }
     }
 
     #[test]
     fn names_survive_being_a_path_segment() {
-        for name in ["market.quotes", "sha256:ab", "market.quotes/10.0.0.1:9000", "..", ".hidden", "a%2Fb"] {
+        for name in [
+            "market.quotes",
+            "sha256:ab",
+            "market.quotes/10.0.0.1:9000",
+            "..",
+            ".hidden",
+            "a%2Fb",
+        ] {
             let segment = escape(name);
             assert!(!segment.contains('/') && !segment.starts_with('.'), "{segment}");
             assert_eq!(unescape(&segment).as_deref(), Some(name));
@@ -166,12 +182,16 @@ mod tests {
     fn a_copy_under_a_wrong_name_is_refused_with_both_names() {
         let text = b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc}\n";
         let told = decode(&key(Kind::Service, "b"), text, None).unwrap_err();
-        assert_eq!(told, "holds Service/a, but is stored as Service/b; rename one of them");
+        assert_eq!(
+            told,
+            "holds Service/a, but is stored as Service/b; rename one of them"
+        );
     }
 
     #[test]
     fn both_forms_are_read_back_the_same() {
-        let text = b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc, timeout: 2s}\n";
+        let text =
+            b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc, timeout: 2s}\n";
         let first = decode(&key(Kind::Service, "a"), text, None).unwrap();
         for form in [Form::Yaml, Form::Json] {
             let bytes = encode(&first.item.resource, form);
@@ -183,7 +203,9 @@ mod tests {
     #[test]
     fn an_inline_schema_is_taken_out_and_the_service_refers_to_it() {
         let set = mesh_proto::DESCRIPTORS;
-        let mut resource = parse(b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc}\n").unwrap();
+        let mut resource =
+            parse(b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc}\n")
+                .unwrap();
         if let Resource::Service(service) = &mut resource {
             service.spec.as_mut().unwrap().schema = Some(mesh_proto::v1::SchemaSource {
                 source: Some(mesh_proto::v1::schema_source::Source::Inline(set.to_vec())),
@@ -191,7 +213,10 @@ mod tests {
         }
         let decoded = decode(&key(Kind::Service, "a"), &encode(&resource, Form::Json), None).unwrap();
         let schema = decoded.schema.unwrap();
-        assert_eq!(schema::referred(&decoded.item.resource), Some(schema.name.as_str()));
+        assert_eq!(
+            schema::referred(&decoded.item.resource),
+            Some(schema.name.as_str())
+        );
         assert_eq!(encode(&schema.resource, Form::Yaml), set);
     }
 
@@ -202,6 +227,8 @@ mod tests {
         assert_eq!(told(b"\xff"), "is not UTF-8 text");
         assert!(told(b"{").contains("is not YAML"));
         let two = b"apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc, timeout: 0s, retry: {attempts: 9}}\n";
-        assert!(!told(two).contains('\n') && told(two).contains("spec.timeout") && told(two).contains("attempts"));
+        assert!(
+            !told(two).contains('\n') && told(two).contains("spec.timeout") && told(two).contains("attempts")
+        );
     }
 }

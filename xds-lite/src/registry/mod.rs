@@ -145,8 +145,6 @@ pub async fn open(url: &RegistryUrl, settings: Settings) -> Result<Arc<dyn Regis
             let registry = file::FileRegistry::open(directory.clone(), &settings).await?;
             Ok(Arc::new(registry))
         }
-        RegistryUrl::ZooKeeper(address) => {
-            Ok(Arc::new(zk::ZkRegistry::open(address.clone(), settings)))
-        }
+        RegistryUrl::ZooKeeper(address) => Ok(Arc::new(zk::ZkRegistry::open(address.clone(), settings))),
     }
 }

@@ -51,7 +51,9 @@ fn read_zk(rest: &str) -> Result<ZkAddress, String> {
         None => (None, authority),
     };
     if let Some(digest) = digest
-        && !digest.split_once(':').is_some_and(|(user, password)| !user.is_empty() && !password.is_empty())
+        && !digest
+            .split_once(':')
+            .is_some_and(|(user, password)| !user.is_empty() && !password.is_empty())
     {
         return Err("has a user without a password; write zk://USER:PASSWORD@HOST:PORT/PATH".into());
     }
@@ -77,7 +79,9 @@ fn read_zk(rest: &str) -> Result<ZkAddress, String> {
         return Err(format!("has the path {path:?}, which ZooKeeper does not allow"));
     }
     if path == "zookeeper" || path.starts_with("zookeeper/") {
-        return Err("names /zookeeper, which ZooKeeper keeps for itself; write another path, such as /mesh".into());
+        return Err(
+            "names /zookeeper, which ZooKeeper keeps for itself; write another path, such as /mesh".into(),
+        );
     }
     Ok(ZkAddress {
         servers: servers.to_owned(),
@@ -119,16 +123,31 @@ mod tests {
         let zk: RegistryUrl = "zk://me:secret@a:2181,b:2181/mesh/prod/".parse().unwrap();
         assert_eq!(zk.to_string(), "zk://a:2181,b:2181/mesh/prod");
         assert!(!format!("{zk:?}").contains("secret"));
-        let RegistryUrl::ZooKeeper(address) = zk else { panic!() };
+        let RegistryUrl::ZooKeeper(address) = zk else {
+            panic!()
+        };
         assert_eq!(address.digest.as_deref(), Some("me:secret"));
     }
 
     #[test]
     fn what_is_wrong_is_told_with_the_right_form() {
         for bad in [
-            "", "file:", "/var/lib/mesh", "zk:/a:1/b", "zk://", "zk://a/b", "zk://a:0/b", "zk://a:2181",
-            "zk://a:2181/", "zk://a:2181,/b", "zk://a:2181/b//c", "zk://a:2181/../c", "zk://me@a:2181/b",
-            "zk://a:2181/zookeeper", "zk://a:99999/b", "http://a:1/b",
+            "",
+            "file:",
+            "/var/lib/mesh",
+            "zk:/a:1/b",
+            "zk://",
+            "zk://a/b",
+            "zk://a:0/b",
+            "zk://a:2181",
+            "zk://a:2181/",
+            "zk://a:2181,/b",
+            "zk://a:2181/b//c",
+            "zk://a:2181/../c",
+            "zk://me@a:2181/b",
+            "zk://a:2181/zookeeper",
+            "zk://a:99999/b",
+            "http://a:1/b",
         ] {
             assert!(bad.parse::<RegistryUrl>().is_err(), "{bad:?}");
         }

@@ -9,7 +9,8 @@ use crate::registry::{Stored, codec};
 
 const PROVIDER: &str = "apiVersion: mesh/v1\nkind: JwtProvider\nmetadata: {name: login}\nspec: {issuer: 'https://i', audiences: [a], jwks: {uri: 'https://i/keys'}}\n";
 const POLICY: &str = "apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {name: p}\nspec: {service: a, allow: [{jwt: {provider: login}}]}\n";
-const MESH: &str = "apiVersion: mesh/v1\nkind: Mesh\nmetadata: {name: default}\nspec: {trustDomain: mesh.local}\n";
+const MESH: &str =
+    "apiVersion: mesh/v1\nkind: Mesh\nmetadata: {name: default}\nspec: {trustDomain: mesh.local}\n";
 const SERVICE: &str = "apiVersion: mesh/v1\nkind: Service\nmetadata: {name: a}\nspec: {protocol: grpc}\n";
 
 fn parse(text: &str) -> Resource {
@@ -46,7 +47,9 @@ fn stored(resources: &[Resource]) -> State {
 
 fn item(resource: Resource) -> apply_request::Item {
     apply_request::Item {
-        document: Some(v1::Document { resource: Some(resource) }),
+        document: Some(v1::Document {
+            resource: Some(resource),
+        }),
         if_revision: String::new(),
     }
 }
@@ -64,7 +67,10 @@ fn fields(result: Result<Plan, Refusal>) -> Vec<String> {
 
 fn keys(plan: &Plan) -> Vec<String> {
     let sign = |write: &Write| if write.content.is_some() { '+' } else { '-' };
-    plan.writes.iter().map(|write| format!("{}{}", sign(write), write.key.kind)).collect()
+    plan.writes
+        .iter()
+        .map(|write| format!("{}{}", sign(write), write.key.kind))
+        .collect()
 }
 
 #[test]
@@ -89,15 +95,24 @@ fn every_fault_of_every_document_is_told_at_once() {
 #[test]
 fn a_policy_may_come_with_its_provider_and_before_its_service() {
     let plan = judge(&[parse(POLICY), parse(PROVIDER)], &State::default()).unwrap();
-    assert_eq!(plan.outcomes[0].warnings, ["spec.service: there is no Service/a yet"]);
+    assert_eq!(
+        plan.outcomes[0].warnings,
+        ["spec.service: there is no Service/a yet"]
+    );
     assert_eq!(keys(&plan), ["+AccessPolicy", "+JwtProvider"]);
 }
 
 #[test]
 fn one_issuer_has_one_provider() {
     let twin = parse(&PROVIDER.replace("name: login", "name: other"));
-    assert_eq!(fields(judge(&[twin.clone()], &stored(&[parse(PROVIDER)]))), ["JwtProvider/other: spec.issuer"]);
-    assert_eq!(fields(judge(&[twin, parse(PROVIDER)], &State::default())).len(), 2);
+    assert_eq!(
+        fields(judge(std::slice::from_ref(&twin), &stored(&[parse(PROVIDER)]))),
+        ["JwtProvider/other: spec.issuer"]
+    );
+    assert_eq!(
+        fields(judge(&[twin, parse(PROVIDER)], &State::default())).len(),
+        2
+    );
     assert!(judge(&[parse(PROVIDER)], &stored(&[parse(PROVIDER)])).is_ok());
 }
 
@@ -105,18 +120,27 @@ fn one_issuer_has_one_provider() {
 fn the_mesh_has_the_trust_domain_of_the_authority() {
     assert!(judge(&[parse(MESH)], &State::default()).is_ok());
     let other = parse(&MESH.replace("mesh.local", "other.local"));
-    assert_eq!(fields(judge(&[other], &State::default())), ["Mesh/default: spec.trustDomain"]);
+    assert_eq!(
+        fields(judge(&[other], &State::default())),
+        ["Mesh/default: spec.trustDomain"]
+    );
 }
 
 #[test]
 fn one_document_stands_once_in_a_request() {
-    assert_eq!(fields(judge(&[parse(SERVICE), parse(SERVICE)], &State::default())), ["Service/a: metadata.name"]);
+    assert_eq!(
+        fields(judge(&[parse(SERVICE), parse(SERVICE)], &State::default())),
+        ["Service/a: metadata.name"]
+    );
 }
 
 #[test]
 fn a_trust_bundle_of_no_certificates_is_refused() {
     let text = "apiVersion: mesh/v1\nkind: TrustBundle\nmetadata: {name: other}\nspec: {certificates: \"-----BEGIN CERTIFICATE-----\\nMAA=\\n-----END CERTIFICATE-----\"}\n";
-    assert_eq!(fields(judge(&[parse(text)], &State::default())), ["TrustBundle/other: spec.certificates"]);
+    assert_eq!(
+        fields(judge(&[parse(text)], &State::default())),
+        ["TrustBundle/other: spec.certificates"]
+    );
 }
 
 #[test]
@@ -124,7 +148,10 @@ fn an_inline_schema_is_stored_by_its_hash_before_its_service() {
     let plan = judge(&[with_schema(mesh_proto::DESCRIPTORS)], &State::default()).unwrap();
     assert_eq!(keys(&plan), ["+Schema", "+Service"]);
     let hash = plan.writes[0].key.name.clone();
-    assert_eq!(schema::referred(plan.writes[1].content.as_ref().unwrap()), Some(hash.as_str()));
+    assert_eq!(
+        schema::referred(plan.writes[1].content.as_ref().unwrap()),
+        Some(hash.as_str())
+    );
 }
 
 #[test]
@@ -137,27 +164,64 @@ fn a_schema_that_does_not_link_is_refused() {
         }],
     };
     let bytes = prost::Message::encode_to_vec(&set);
-    assert_eq!(fields(judge(&[with_schema(&bytes)], &State::default())), ["Service/a: spec.schema.inline"]);
-    assert_eq!(fields(judge(&[schema::of_bytes(bytes)], &State::default())).len(), 1);
+    assert_eq!(
+        fields(judge(&[with_schema(&bytes)], &State::default())),
+        ["Service/a: spec.schema.inline"]
+    );
+    assert_eq!(
+        fields(judge(&[schema::of_bytes(bytes)], &State::default())).len(),
+        1
+    );
 }
 
 #[test]
 fn a_schema_nobody_refers_to_any_more_goes_with_the_change_that_drops_it() {
     let state = stored(&[with_schema(mesh_proto::DESCRIPTORS)]);
-    assert_eq!(keys(&judge(&[parse(SERVICE)], &state).unwrap()), ["+Service", "-Schema"]);
-    assert_eq!(delete(&Key { kind: Kind::Service, name: "a".into() }, &state).unwrap().len(), 1);
-    let Resource::Service(mut other) = with_schema(mesh_proto::DESCRIPTORS) else { panic!() };
+    assert_eq!(
+        keys(&judge(&[parse(SERVICE)], &state).unwrap()),
+        ["+Service", "-Schema"]
+    );
+    assert_eq!(
+        delete(
+            &Key {
+                kind: Kind::Service,
+                name: "a".into()
+            },
+            &state
+        )
+        .unwrap()
+        .len(),
+        1
+    );
+    let Resource::Service(mut other) = with_schema(mesh_proto::DESCRIPTORS) else {
+        panic!()
+    };
     other.metadata.as_mut().unwrap().name = "b".into();
     let state = stored(&[with_schema(mesh_proto::DESCRIPTORS), Resource::Service(other)]);
     assert_eq!(keys(&judge(&[parse(SERVICE)], &state).unwrap()), ["+Service"]);
-    assert!(delete(&Key { kind: Kind::Service, name: "a".into() }, &state).unwrap().is_empty());
+    assert!(
+        delete(
+            &Key {
+                kind: Kind::Service,
+                name: "a".into()
+            },
+            &state
+        )
+        .unwrap()
+        .is_empty()
+    );
 }
 
 #[test]
 fn a_service_that_refers_to_a_schema_that_is_not_there_is_refused() {
     let hash = format!("sha256:{}", "0".repeat(64));
-    let text = format!("apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{protocol: grpc, schema: {{hash: '{hash}'}}}}\n");
-    assert_eq!(fields(judge(&[parse(&text)], &State::default())), ["Service/a: spec.schema.hash"]);
+    let text = format!(
+        "apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{protocol: grpc, schema: {{hash: '{hash}'}}}}\n"
+    );
+    assert_eq!(
+        fields(judge(&[parse(&text)], &State::default())),
+        ["Service/a: spec.schema.hash"]
+    );
 }
 
 #[test]
@@ -165,14 +229,21 @@ fn equal_content_is_not_written_again() {
     let state = stored(&[with_schema(mesh_proto::DESCRIPTORS), parse(MESH)]);
     let plan = judge(&[with_schema(mesh_proto::DESCRIPTORS), parse(MESH)], &state).unwrap();
     assert!(plan.writes.is_empty(), "{:?}", keys(&plan));
-    assert!(plan.outcomes.iter().all(|outcome| outcome.action == Action::Unchanged));
+    assert!(
+        plan.outcomes
+            .iter()
+            .all(|outcome| outcome.action == Action::Unchanged)
+    );
 }
 
 #[test]
 fn conditions_are_judged_even_when_nothing_would_change() {
     let state = stored(&[parse(MESH)]);
     for (if_revision, held) in [("", true), ("r1", true), ("r0", false), ("none", false)] {
-        let items = vec![apply_request::Item { if_revision: if_revision.into(), ..item(parse(MESH)) }];
+        let items = vec![apply_request::Item {
+            if_revision: if_revision.into(),
+            ..item(parse(MESH))
+        }];
         let result = apply(items, &state, "mesh.local");
         assert_eq!(result.is_ok(), held, "{if_revision}");
         if let Err(refusal) = result {
@@ -183,9 +254,33 @@ fn conditions_are_judged_even_when_nothing_would_change() {
 
 #[test]
 fn what_others_refer_to_is_not_deleted() {
-    let state = stored(&[parse(SERVICE), parse(POLICY), parse(PROVIDER), with_schema(mesh_proto::DESCRIPTORS)]);
+    let state = stored(&[
+        parse(SERVICE),
+        parse(POLICY),
+        parse(PROVIDER),
+        with_schema(mesh_proto::DESCRIPTORS),
+    ]);
     for (kind, name) in [(Kind::Service, "a"), (Kind::JwtProvider, "login")] {
-        assert_eq!(delete(&Key { kind, name: name.into() }, &state).unwrap_err(), ["AccessPolicy/p"]);
+        assert_eq!(
+            delete(
+                &Key {
+                    kind,
+                    name: name.into()
+                },
+                &state
+            )
+            .unwrap_err(),
+            ["AccessPolicy/p"]
+        );
     }
-    assert!(delete(&Key { kind: Kind::AccessPolicy, name: "p".into() }, &state).is_ok());
+    assert!(
+        delete(
+            &Key {
+                kind: Kind::AccessPolicy,
+                name: "p".into()
+            },
+            &state
+        )
+        .is_ok()
+    );
 }

@@ -142,7 +142,15 @@ mod tests {
     fn all_files_change_together() {
         let directory = directory("together");
         fs::write(directory.join("old"), "x").unwrap();
-        commit(&directory, &[change("a/one", Some("1")), change("b/two", Some("2")), change("old", None)]).unwrap();
+        commit(
+            &directory,
+            &[
+                change("a/one", Some("1")),
+                change("b/two", Some("2")),
+                change("old", None),
+            ],
+        )
+        .unwrap();
         assert_eq!(fs::read_to_string(directory.join("a/one")).unwrap(), "1");
         assert_eq!(fs::read_to_string(directory.join("b/two")).unwrap(), "2");
         assert!(!directory.join("old").exists() && !directory.join(NAME).exists());
@@ -152,7 +160,10 @@ mod tests {
     fn what_cannot_be_staged_changes_nothing() {
         let directory = directory("nothing");
         fs::write(directory.join("file"), "x").unwrap();
-        let told = commit(&directory, &[change("one", Some("1")), change("file/two", Some("2"))]);
+        let told = commit(
+            &directory,
+            &[change("one", Some("1")), change("file/two", Some("2"))],
+        );
         assert!(told.is_err());
         assert!(!directory.join("one").exists() && !directory.join(".one.tmp").exists());
     }
@@ -163,7 +174,10 @@ mod tests {
         fs::write(directory.join(".one.tmp"), "1").unwrap();
         fs::write(directory.join("two"), "2").unwrap();
         let journal = Journal {
-            renames: vec![(".one.tmp".into(), "one".into()), (".done.tmp".into(), "done".into())],
+            renames: vec![
+                (".one.tmp".into(), "one".into()),
+                (".done.tmp".into(), "done".into()),
+            ],
             deletes: vec!["two".into(), "three".into()],
         };
         fs::write(directory.join(NAME), serde_json::to_vec(&journal).unwrap()).unwrap();

@@ -37,8 +37,11 @@ impl FileRegistry {
     /// # Errors
     /// The directory cannot be made, read or written, or another xds-lite has it.
     pub async fn open(directory: PathBuf, settings: &Settings) -> Result<Self, String> {
-        let (replica, advertise, grace) =
-            (settings.replica.clone(), settings.advertise.clone(), settings.grace);
+        let (replica, advertise, grace) = (
+            settings.replica.clone(),
+            settings.advertise.clone(),
+            settings.grace,
+        );
         let opened = tokio::task::spawn_blocking(move || {
             Store::open(&directory, grace, Instant::now()).map(|mut store| {
                 store.replicas.insert(replica, advertise);
@@ -46,7 +49,9 @@ impl FileRegistry {
                 store
             })
         });
-        let store = opened.await.map_err(|error| format!("cannot read the registry: {error}"))??;
+        let store = opened
+            .await
+            .map_err(|error| format!("cannot read the registry: {error}"))??;
         let (state, _) = watch::channel(Arc::new(store.view()));
         let store = Arc::new(Mutex::new(store));
         tokio::spawn(poll(Arc::downgrade(&store), state.clone()));
@@ -126,7 +131,11 @@ fn publish(store: &Store, state: &watch::Sender<Arc<State>>) {
     let view = store.view();
     state.send_if_modified(|current| {
         // When it was read is no change worth waking anybody for.
-        let changed = **current != State { last_read: current.last_read, ..view.clone() };
+        let changed = **current
+            != State {
+                last_read: current.last_read,
+                ..view.clone()
+            };
         *current = Arc::new(view);
         changed
     });

@@ -118,7 +118,12 @@ impl Store {
         let current = self.documents();
         let lost: Vec<String> = writes
             .iter()
-            .filter_map(|write| unmet(write, current.get(&write.key).map(|stored| stored.revision.as_str())))
+            .filter_map(|write| {
+                unmet(
+                    write,
+                    current.get(&write.key).map(|stored| stored.revision.as_str()),
+                )
+            })
             .collect();
         if !lost.is_empty() {
             return Err(WriteError::Lost(lost));
@@ -129,7 +134,10 @@ impl Store {
             let old = self.files.iter().filter(|(_, entry)| entry.key == write.key);
             for (path, _) in old {
                 if write.content.is_none() || *path != target {
-                    changes.push(Change { path: path.clone(), content: None });
+                    changes.push(Change {
+                        path: path.clone(),
+                        content: None,
+                    });
                 }
             }
             if let Some(resource) = &write.content {
@@ -139,12 +147,16 @@ impl Store {
                 });
             }
         }
-        journal::commit(&self.directory, &changes)
-            .map_err(|error| WriteError::Failed(format!("cannot write to {}: {error}", self.directory.display())))?;
+        journal::commit(&self.directory, &changes).map_err(|error| {
+            WriteError::Failed(format!("cannot write to {}: {error}", self.directory.display()))
+        })?;
         self.scan();
         let now_stored = self.documents();
         let revision = |write: &Write| now_stored.get(&write.key).map(|stored| stored.revision.clone());
-        Ok(writes.iter().map(|write| revision(write).unwrap_or_default()).collect())
+        Ok(writes
+            .iter()
+            .map(|write| revision(write).unwrap_or_default())
+            .collect())
     }
 
     /// See [`crate::registry::Registry::register`].
@@ -182,9 +194,10 @@ impl Store {
         }
         let path = self.instance_path(name)?;
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(WriteError::Failed(format!("cannot remove {}: {error}", path.display())))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WriteError::Failed(format!(
+                "cannot remove {}: {error}",
+                path.display()
+            ))),
             _ => Ok(()),
         }
     }
@@ -193,7 +206,10 @@ impl Store {
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let due = self.grace.due(now);
         for name in &due {
-            tracing::info!(instance = name, "nobody registered it again within the grace; removed");
+            tracing::info!(
+                instance = name,
+                "nobody registered it again within the grace; removed"
+            );
             if let Err(error) = self.leave(name) {
                 tracing::warn!(instance = name, %error, "cannot remove an instance");
             }
@@ -232,7 +248,9 @@ impl Store {
         let mut documents = BTreeMap::new();
         for entry in self.files.values() {
             if let Some(stored) = &entry.stored {
-                documents.entry(entry.key.clone()).or_insert_with(|| Arc::clone(stored));
+                documents
+                    .entry(entry.key.clone())
+                    .or_insert_with(|| Arc::clone(stored));
             }
         }
         documents
@@ -284,7 +302,16 @@ impl Store {
             }
         };
         let prints = prints_of(&absolute, &refers_to);
-        self.files.insert(path, Entry { key, prints, refers_to, stored, fault });
+        self.files.insert(
+            path,
+            Entry {
+                key,
+                prints,
+                refers_to,
+                stored,
+                fault,
+            },
+        );
         true
     }
 
@@ -316,7 +343,11 @@ impl Store {
             .split_once('/')
             .ok_or_else(|| WriteError::Failed(format!("{name} is not <service>/<id>")))?;
         let file = format!("{}.json", codec::escape(id));
-        Ok(self.directory.join("instances").join(codec::escape(service)).join(file))
+        Ok(self
+            .directory
+            .join("instances")
+            .join(codec::escape(service))
+            .join(file))
     }
 }
 
@@ -364,7 +395,12 @@ fn read_document(path: &Path, key: &Key) -> (Vec<PathBuf>, Result<Stored, String
     let refers_to = match key.kind {
         Kind::Schema => Vec::new(),
         _ => codec::parse(&bytes)
-            .map(|resource| document::referred_files(&resource).iter().map(|file| base.join(file)).collect())
+            .map(|resource| {
+                document::referred_files(&resource)
+                    .iter()
+                    .map(|file| base.join(file))
+                    .collect()
+            })
             .unwrap_or_default(),
     };
     let stored = codec::decode(key, &bytes, Some(base))
@@ -375,7 +411,10 @@ fn read_document(path: &Path, key: &Key) -> (Vec<PathBuf>, Result<Stored, String
 fn read_instance(path: &Path) -> Result<(String, Stored), String> {
     let (bytes, modified) = read_bytes(path)?;
     let name = codec::parse(&bytes)?.name().to_owned();
-    let key = Key { kind: Kind::Instance, name: name.clone() };
+    let key = Key {
+        kind: Kind::Instance,
+        name: name.clone(),
+    };
     let decoded = codec::decode(&key, &bytes, None)?;
     Ok((name, decoded.stored(revision_of(modified, &bytes), modified)))
 }
@@ -386,7 +425,9 @@ fn read_bytes(path: &Path) -> Result<(Vec<u8>, SystemTime), String> {
     let file = fs::File::open(path).map_err(fail)?;
     let modified = file.metadata().and_then(|m| m.modified()).map_err(fail)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
     }
@@ -395,6 +436,8 @@ fn read_bytes(path: &Path) -> Result<(Vec<u8>, SystemTime), String> {
 
 /// Changes with every write: the time, and the content for clocks that are coarse.
 fn revision_of(modified: SystemTime, bytes: &[u8]) -> String {
-    let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = modified
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     format!("{:x}-{}", since.as_nanos(), mesh_proto::version_of(bytes))
 }

@@ -38,7 +38,9 @@ impl Layout {
     /// The layout under `root`, such as `/mesh`.
     #[must_use]
     pub fn new(root: &str) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     /// The node everything is under.
@@ -51,7 +53,10 @@ impl Layout {
     #[must_use]
     pub fn directories(&self) -> Vec<String> {
         let documents = Kind::ALL.map(|kind| self.documents(kind));
-        documents.into_iter().chain([self.instances(), self.replicas()]).collect()
+        documents
+            .into_iter()
+            .chain([self.instances(), self.replicas()])
+            .collect()
     }
 
     /// The parent of the documents of a kind.
@@ -82,7 +87,12 @@ impl Layout {
     #[must_use]
     pub fn instance(&self, name: &str) -> String {
         let (service, id) = name.split_once('/').unwrap_or((name, ""));
-        format!("{}/{}/{}", self.instances(), codec::escape(service), codec::escape(id))
+        format!(
+            "{}/{}/{}",
+            self.instances(),
+            codec::escape(service),
+            codec::escape(id)
+        )
     }
 
     /// The node of a replica.
@@ -145,9 +155,18 @@ mod tests {
     fn every_place_is_found_again_from_its_path() {
         let layout = Layout::new("/mesh/prod");
         let places = [
-            Place::Document(Key { kind: Kind::Service, name: "market.quotes".into() }),
-            Place::Document(Key { kind: Kind::Instance, name: "market.quotes/a".into() }),
-            Place::Document(Key { kind: Kind::TrustBundle, name: "..".into() }),
+            Place::Document(Key {
+                kind: Kind::Service,
+                name: "market.quotes".into(),
+            }),
+            Place::Document(Key {
+                kind: Kind::Instance,
+                name: "market.quotes/a".into(),
+            }),
+            Place::Document(Key {
+                kind: Kind::TrustBundle,
+                name: "..".into(),
+            }),
             Place::Instance("market.quotes/10.0.0.1:9000".into()),
             Place::Replica("127.0.0.1:18000".into()),
         ];
@@ -160,10 +179,22 @@ mod tests {
     #[test]
     fn directories_hold_nothing_and_strangers_are_told() {
         let layout = Layout::new("/mesh");
-        for path in ["/mesh", "/mesh/documents", "/mesh/documents/Service", "/mesh/instances/a", "/mesh/replicas"] {
+        for path in [
+            "/mesh",
+            "/mesh/documents",
+            "/mesh/documents/Service",
+            "/mesh/instances/a",
+            "/mesh/replicas",
+        ] {
             assert_eq!(layout.place(path), Place::Directory, "{path}");
         }
-        for path in ["/other", "/mesh/x", "/mesh/documents/Pod/a", "/mesh/instances/a/b/c", "/mesh/documents/Service/a b"] {
+        for path in [
+            "/other",
+            "/mesh/x",
+            "/mesh/documents/Pod/a",
+            "/mesh/instances/a/b/c",
+            "/mesh/documents/Service/a b",
+        ] {
             assert!(matches!(layout.place(path), Place::Strange(_)), "{path}");
         }
     }

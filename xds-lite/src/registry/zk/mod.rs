@@ -111,7 +111,11 @@ impl Shared {
     fn publish(&self, view: State) {
         self.state.send_if_modified(|current| {
             // When it was read is no change worth waking anybody for.
-            let changed = **current != State { last_read: current.last_read, ..view.clone() };
+            let changed = **current
+                != State {
+                    last_read: current.last_read,
+                    ..view.clone()
+                };
             *current = Arc::new(view);
             changed
         });
@@ -130,7 +134,10 @@ impl Registry for ZkRegistry {
         self.shared.dirty.mark_urgent(paths);
         self.wait_for(|state| {
             writes.iter().zip(&revisions).all(|(write, revision)| {
-                state.documents.get(&write.key).map(|stored| stored.revision.as_str())
+                state
+                    .documents
+                    .get(&write.key)
+                    .map(|stored| stored.revision.as_str())
                     == write.content.as_ref().map(|_| revision.as_str())
             })
         })
@@ -148,9 +155,16 @@ impl Registry for ZkRegistry {
             own.released.cancel(&name);
             own.instances.insert(name.clone(), data);
         }
-        self.shared.dirty.mark_urgent([self.shared.layout.instance(&name)]);
-        self.wait_for(|state| state.instances.get(&name).is_some_and(|stored| stored.item.version == version))
-            .await;
+        self.shared
+            .dirty
+            .mark_urgent([self.shared.layout.instance(&name)]);
+        self.wait_for(|state| {
+            state
+                .instances
+                .get(&name)
+                .is_some_and(|stored| stored.item.version == version)
+        })
+        .await;
         Ok(())
     }
 
@@ -178,7 +192,8 @@ impl Registry for ZkRegistry {
     async fn close(&self) {
         let path = self.shared.layout.replica(&self.shared.settings.replica);
         if let Some(client) = self.shared.client.load_full()
-            && let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), client.delete(&path, None)).await
+            && let Ok(Err(error)) =
+                tokio::time::timeout(Duration::from_secs(1), client.delete(&path, None)).await
         {
             tracing::debug!(%error, "cannot remove the replica's node; it goes with the session");
         }

@@ -46,7 +46,9 @@ pub(super) async fn write(shared: &Shared, writes: &[Write]) -> Result<Vec<Revis
                 Ok(()) => return revisions(shared, client, writes).await,
             }
         }
-        Err(WriteError::Failed("the documents are changed by others all the time; try again".into()))
+        Err(WriteError::Failed(
+            "the documents are changed by others all the time; try again".into(),
+        ))
     })
     .await
 }
@@ -116,7 +118,10 @@ fn encode(writes: &[Write]) -> Result<Vec<Option<Vec<u8>>>, WriteError> {
     let mut contents = Vec::new();
     let mut sum = 0;
     for write in writes {
-        let content = write.content.as_ref().map(|resource| codec::encode(resource, Form::Json));
+        let content = write
+            .content
+            .as_ref()
+            .map(|resource| codec::encode(resource, Form::Json));
         let length = content.as_ref().map_or(0, Vec::len);
         if length > NODE_BYTES_MAX {
             return Err(WriteError::TooLarge(format!(
@@ -141,7 +146,10 @@ fn encode(writes: &[Write]) -> Result<Vec<Option<Vec<u8>>>, WriteError> {
 
 async fn put_schema(shared: &Shared, client: &Client, write: &Write, data: &[u8]) -> Result<(), WriteError> {
     let path = shared.layout.document(&write.key);
-    match client.create(&path, data, &options(shared, CreateMode::Persistent)).await {
+    match client
+        .create(&path, data, &options(shared, CreateMode::Persistent))
+        .await
+    {
         Ok(_) | Err(Error::NodeExists) => Ok(()),
         Err(error) => Err(failed(&error)),
     }
@@ -152,7 +160,11 @@ async fn revisions(shared: &Shared, client: &Client, writes: &[Write]) -> Result
     for write in writes {
         let stat = client.check_stat(&shared.layout.document(&write.key)).await;
         let seen = stat.map_err(|error| failed(&error))?.map(Seen::from);
-        revisions.push(seen.filter(|_| write.content.is_some()).map(|seen| seen.revision()).unwrap_or_default());
+        revisions.push(
+            seen.filter(|_| write.content.is_some())
+                .map(|seen| seen.revision())
+                .unwrap_or_default(),
+        );
     }
     Ok(revisions)
 }
@@ -160,7 +172,9 @@ async fn revisions(shared: &Shared, client: &Client, writes: &[Write]) -> Result
 /// See [`crate::registry::Registry::register`].
 pub(super) async fn register(shared: &Shared, name: &str, data: &[u8]) -> Result<(), WriteError> {
     bounded(shared, async |client| {
-        hold(shared, client, name, data).await.map_err(|error| failed(&error))
+        hold(shared, client, name, data)
+            .await
+            .map_err(|error| failed(&error))
     })
     .await
 }
@@ -173,7 +187,12 @@ pub(super) async fn hold(shared: &Shared, client: &Client, name: &str, data: &[u
 }
 
 /// As [`hold`], for any ephemeral node.
-pub(super) async fn hold_path(shared: &Shared, client: &Client, path: &str, data: &[u8]) -> Result<(), Error> {
+pub(super) async fn hold_path(
+    shared: &Shared,
+    client: &Client,
+    path: &str,
+    data: &[u8],
+) -> Result<(), Error> {
     let make = options(shared, CreateMode::Ephemeral);
     for _ in 0..TRIES {
         let done = match client.check_stat(path).await? {
@@ -192,7 +211,9 @@ pub(super) async fn hold_path(shared: &Shared, client: &Client, path: &str, data
             // Also: the service's directory is missing.
             Err(Error::NoNode) => {
                 if let Some((parent, _)) = path.rsplit_once('/') {
-                    client.mkdir(parent, &options(shared, CreateMode::Persistent)).await?;
+                    client
+                        .mkdir(parent, &options(shared, CreateMode::Persistent))
+                        .await?;
                 }
             }
             Err(Error::NodeExists | Error::BadVersion | Error::RuntimeInconsistent) => {}
@@ -205,7 +226,9 @@ pub(super) async fn hold_path(shared: &Shared, client: &Client, path: &str, data
 /// See [`crate::registry::Registry::leave`].
 pub(super) async fn leave(shared: &Shared, name: &str) -> Result<(), WriteError> {
     bounded(shared, async |client| {
-        drop_own(shared, client, name).await.map_err(|error| failed(&error))
+        drop_own(shared, client, name)
+            .await
+            .map_err(|error| failed(&error))
     })
     .await
 }
@@ -246,11 +269,13 @@ async fn bounded<T>(
 
 fn failed(error: &Error) -> WriteError {
     match error {
-        Error::ConnectionLoss | Error::SessionExpired | Error::Timeout | Error::ClientClosed | Error::NoHosts => {
-            WriteError::Unavailable(format!(
-                "contact with ZooKeeper was lost ({error}); look whether the change was made before trying again"
-            ))
-        }
+        Error::ConnectionLoss
+        | Error::SessionExpired
+        | Error::Timeout
+        | Error::ClientClosed
+        | Error::NoHosts => WriteError::Unavailable(format!(
+            "contact with ZooKeeper was lost ({error}); look whether the change was made before trying again"
+        )),
         Error::NoAuth | Error::AuthFailed => WriteError::Failed(format!(
             "ZooKeeper refused ({error}); the nodes belong to another user: write zk://USER:PASSWORD@..."
         )),

@@ -92,10 +92,18 @@ async fn children(client: &Client, parents: &[String]) -> Result<Vec<String>, Er
 }
 
 /// Reads those of these nodes that were written since they were last read.
-async fn read_changed(shared: &Shared, client: &Client, tree: &mut Tree, places: &[Place]) -> Result<(), Error> {
+async fn read_changed(
+    shared: &Shared,
+    client: &Client,
+    tree: &mut Tree,
+    places: &[Place],
+) -> Result<(), Error> {
     let mut changed = Vec::new();
     for batch in places.chunks(BATCH) {
-        let paths: Vec<_> = batch.iter().filter_map(|place| Some((place, shared.layout.path(place)?))).collect();
+        let paths: Vec<_> = batch
+            .iter()
+            .filter_map(|place| Some((place, shared.layout.path(place)?)))
+            .collect();
         let requests: Vec<_> = paths.iter().map(|(_, path)| client.check_stat(path)).collect();
         for ((place, _), request) in paths.iter().zip(requests) {
             match request.await? {
@@ -110,7 +118,10 @@ async fn read_changed(shared: &Shared, client: &Client, tree: &mut Tree, places:
 /// Reads these nodes.
 async fn read(shared: &Shared, client: &Client, tree: &mut Tree, places: &[Place]) -> Result<(), Error> {
     for batch in places.chunks(BATCH) {
-        let paths: Vec<_> = batch.iter().filter_map(|place| Some((place, shared.layout.path(place)?))).collect();
+        let paths: Vec<_> = batch
+            .iter()
+            .filter_map(|place| Some((place, shared.layout.path(place)?)))
+            .collect();
         let requests: Vec<_> = paths.iter().map(|(_, path)| client.get_data(path)).collect();
         for ((place, _), request) in paths.iter().zip(requests) {
             match request.await {
@@ -132,7 +143,10 @@ async fn read_replicas(shared: &Shared, client: &Client, tree: &mut Tree) -> Res
             tree.remove(&place);
         }
     }
-    let places: Vec<Place> = places.into_iter().filter(|place| matches!(place, Place::Replica(_))).collect();
+    let places: Vec<Place> = places
+        .into_iter()
+        .filter(|place| matches!(place, Place::Replica(_)))
+        .collect();
     read_changed(shared, client, tree, &places).await
 }
 

@@ -126,7 +126,9 @@ async fn session(shared: &Arc<Shared>, client: &Arc<Client>, tree: &mut Tree) ->
 /// Makes what must be there, sets the watch, and announces this replica.
 async fn prepare(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<PersistentWatcher, Error> {
     make_directories(shared, client).await?;
-    let watcher = client.watch(shared.layout.root(), AddWatchMode::PersistentRecursive).await?;
+    let watcher = client
+        .watch(shared.layout.root(), AddWatchMode::PersistentRecursive)
+        .await?;
     let session = client.session_id().0;
     shared.own().sessions.insert(session);
     let id = &shared.settings.replica;
@@ -212,9 +214,16 @@ async fn tick_once(shared: &Shared, client: &Client, tree: &mut Tree, connected:
     let due = shared.own().released.due(now);
     for name in due {
         shared.own().instances.remove(&name);
-        tracing::info!(instance = name, "nobody registered it again within the grace; removed");
+        tracing::info!(
+            instance = name,
+            "nobody registered it again within the grace; removed"
+        );
         // Lost contact is no harm: what is not ours any more goes with the session.
-        let removed = tokio::time::timeout(crate::registry::WRITE_TIMEOUT, ops::drop_own(shared, client, &name)).await;
+        let removed = tokio::time::timeout(
+            crate::registry::WRITE_TIMEOUT,
+            ops::drop_own(shared, client, &name),
+        )
+        .await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(instance = name, %error, "cannot remove an instance; it goes with the session");
         }
@@ -223,5 +232,8 @@ async fn tick_once(shared: &Shared, client: &Client, tree: &mut Tree, connected:
 
 fn lost_contact(shared: &Shared) {
     let last = shared.state.borrow().as_ref().clone();
-    shared.publish(State { connected: false, ..last });
+    shared.publish(State {
+        connected: false,
+        ..last
+    });
 }

@@ -141,10 +141,14 @@ impl Tree {
             Place::Document(key) => {
                 let old = self.documents.remove(key);
                 let path = self.layout.document(key);
-                self.documents.insert(key.clone(), read(key, &path, data, seen, old));
+                self.documents
+                    .insert(key.clone(), read(key, &path, data, seen, old));
             }
             Place::Instance(name) => {
-                let key = Key { kind: Kind::Instance, name: name.clone() };
+                let key = Key {
+                    kind: Kind::Instance,
+                    name: name.clone(),
+                };
                 let old = self.instances.remove(name);
                 let path = self.layout.instance(name);
                 let mut slot = read(&key, &path, data, seen, old);
@@ -171,8 +175,17 @@ impl Tree {
                 self.documents.remove(key);
             }
             Place::Instance(name) => {
-                if let Some(Slot { seen, stored: Some(stored), .. }) = self.instances.remove(name) {
-                    self.vanished.push(Vanished { name: name.clone(), owner: seen.owner, stored });
+                if let Some(Slot {
+                    seen,
+                    stored: Some(stored),
+                    ..
+                }) = self.instances.remove(name)
+                {
+                    self.vanished.push(Vanished {
+                        name: name.clone(),
+                        owner: seen.owner,
+                        stored,
+                    });
                 }
             }
             Place::Replica(id) => {
@@ -190,7 +203,10 @@ impl Tree {
         let known = known.chain(self.replicas.keys().cloned().map(Place::Replica));
         let gone: Vec<Place> = known.filter(|place| !places.contains(place)).collect();
         // An ensemble that came back without its data says nothing about what people want: the last good documents stay.
-        let same_tree = self.root_czxid.replace(root_czxid).is_none_or(|before| before == root_czxid);
+        let same_tree = self
+            .root_czxid
+            .replace(root_czxid)
+            .is_none_or(|before| before == root_czxid);
         let any_document = places.iter().any(|place| matches!(place, Place::Document(_)));
         self.wiped = !any_document && !self.documents.is_empty() && (self.wiped || !same_tree);
         for place in gone {
@@ -218,7 +234,10 @@ impl Tree {
     pub fn expire(&mut self, now: Instant) -> bool {
         let due = self.grace.due(now);
         for name in &due {
-            tracing::info!(instance = name, "its replica is gone and nobody registered it again; removed");
+            tracing::info!(
+                instance = name,
+                "its replica is gone and nobody registered it again; removed"
+            );
             self.orphans.remove(name);
         }
         !due.is_empty()
@@ -233,7 +252,11 @@ impl Tree {
     pub fn remember_replica(&mut self, session: i64) {
         self.replica_sessions.insert(session);
         while self.replica_sessions.len() > SESSIONS_MAX {
-            let oldest = self.replica_sessions.iter().copied().find(|session| !self.is_live(*session));
+            let oldest = self
+                .replica_sessions
+                .iter()
+                .copied()
+                .find(|session| !self.is_live(*session));
             let Some(oldest) = oldest else { return };
             self.replica_sessions.remove(&oldest);
         }
@@ -248,16 +271,30 @@ impl Tree {
     /// Whether a session holds a replica's node.
     #[must_use]
     pub fn is_live(&self, session: i64) -> bool {
-        self.replicas.values().any(|replica| replica.seen.owner == session)
+        self.replicas
+            .values()
+            .any(|replica| replica.seen.owner == session)
     }
 
     /// What all this means.
     #[must_use]
     pub fn state(&self, connected: bool) -> State {
-        let documents = self.documents.iter().filter_map(|(key, slot)| Some((key.clone(), slot.stored.clone()?)));
-        let live = self.instances.iter().filter_map(|(name, slot)| Some((name.clone(), slot.stored.clone()?)));
-        let orphans = self.orphans.iter().map(|(name, stored)| (name.clone(), Arc::clone(stored)));
-        let replicas = self.replicas.iter().map(|(id, replica)| (id.clone(), replica.address.clone()));
+        let documents = self
+            .documents
+            .iter()
+            .filter_map(|(key, slot)| Some((key.clone(), slot.stored.clone()?)));
+        let live = self
+            .instances
+            .iter()
+            .filter_map(|(name, slot)| Some((name.clone(), slot.stored.clone()?)));
+        let orphans = self
+            .orphans
+            .iter()
+            .map(|(name, stored)| (name.clone(), Arc::clone(stored)));
+        let replicas = self
+            .replicas
+            .iter()
+            .map(|(id, replica)| (id.clone(), replica.address.clone()));
         State {
             loaded: self.last_read.is_some(),
             connected,
@@ -279,8 +316,15 @@ impl Tree {
                 self.documents.len()
             ));
         }
-        let slots = self.documents.iter().map(|(key, slot)| (self.layout.document(key), slot));
-        let slots = slots.chain(self.instances.iter().map(|(name, slot)| (self.layout.instance(name), slot)));
+        let slots = self
+            .documents
+            .iter()
+            .map(|(key, slot)| (self.layout.document(key), slot));
+        let slots = slots.chain(
+            self.instances
+                .iter()
+                .map(|(name, slot)| (self.layout.instance(name), slot)),
+        );
         faults.extend(slots.filter_map(|(path, slot)| Some(format!("{path}: {}", slot.fault.as_ref()?))));
         faults.extend(self.strange.iter().map(|(path, why)| format!("{path}: {why}")));
         faults
@@ -318,7 +362,13 @@ mod tests {
     }
 
     fn seen(mzxid: i64, owner: i64) -> Seen {
-        Seen { czxid: mzxid, mzxid, version: 0, owner, mtime: 0 }
+        Seen {
+            czxid: mzxid,
+            mzxid,
+            version: 0,
+            owner,
+            mtime: 0,
+        }
     }
 
     fn instance(name: &str) -> Vec<u8> {
@@ -410,7 +460,10 @@ mod tests {
 
     #[test]
     fn a_malformed_node_keeps_its_last_good_content_and_is_told_by_path_and_reason() {
-        let key = Key { kind: Kind::Service, name: "a".into() };
+        let key = Key {
+            kind: Kind::Service,
+            name: "a".into(),
+        };
         let place = Place::Document(key.clone());
         let mut tree = tree();
         tree.put(&place, &service("a", "2s"), seen(1, 0));
@@ -418,7 +471,11 @@ mod tests {
         tree.put(&place, &service("a", "0s"), seen(2, 0));
         let state = tree.state(true);
         assert_eq!(state.documents[&key], good);
-        assert!(state.faults[0].starts_with("/mesh/documents/Service/a: Service/a: spec.timeout:"), "{:?}", state.faults);
+        assert!(
+            state.faults[0].starts_with("/mesh/documents/Service/a: Service/a: spec.timeout:"),
+            "{:?}",
+            state.faults
+        );
         tree.put(&place, &service("a", "3s"), seen(3, 0));
         let state = tree.state(true);
         assert!(state.faults.is_empty() && state.documents[&key] != good);
@@ -428,7 +485,14 @@ mod tests {
     fn a_bad_node_spoils_only_itself() {
         let mut tree = tree();
         for (name, bytes) in [("a", b"{".to_vec()), ("b", service("b", "2s"))] {
-            tree.put(&Place::Document(Key { kind: Kind::Service, name: name.into() }), &bytes, seen(1, 0));
+            tree.put(
+                &Place::Document(Key {
+                    kind: Kind::Service,
+                    name: name.into(),
+                }),
+                &bytes,
+                seen(1, 0),
+            );
         }
         let state = tree.state(true);
         assert_eq!((state.documents.len(), state.faults.len()), (1, 1));
@@ -436,10 +500,17 @@ mod tests {
 
     #[test]
     fn an_ensemble_that_comes_back_empty_takes_no_document_away() {
-        let key = Key { kind: Kind::Service, name: "a".into() };
+        let key = Key {
+            kind: Kind::Service,
+            name: "a".into(),
+        };
         let mut tree = tree();
         tree.put(&Place::Document(key.clone()), &service("a", "2s"), seen(1, 0));
-        tree.listed(&BTreeSet::from([Place::Document(key.clone())]), BTreeMap::new(), 7);
+        tree.listed(
+            &BTreeSet::from([Place::Document(key.clone())]),
+            BTreeMap::new(),
+            7,
+        );
         tree.listed(&BTreeSet::new(), BTreeMap::new(), 8);
         assert!(tree.state(true).faults[0].contains("came back empty"));
         tree.listed(&BTreeSet::new(), BTreeMap::new(), 8);
@@ -448,7 +519,10 @@ mod tests {
 
     #[test]
     fn the_last_document_can_be_deleted_from_the_same_tree() {
-        let key = Key { kind: Kind::Service, name: "a".into() };
+        let key = Key {
+            kind: Kind::Service,
+            name: "a".into(),
+        };
         let mut tree = tree();
         tree.put(&Place::Document(key.clone()), &service("a", "2s"), seen(1, 0));
         tree.listed(&BTreeSet::from([Place::Document(key)]), BTreeMap::new(), 7);
