@@ -193,8 +193,5 @@ async fn a_schema_is_stored_as_its_bytes(registry: &dyn Registry) {
         .write(vec![put(schema.clone(), Expect::Anything)])
         .await
         .unwrap();
-    assert_eq!(
-        registry.state().borrow().documents[&key].item.resource,
-        schema
-    );
+    assert_eq!(registry.state().borrow().documents[&key].item.resource, schema);
 }

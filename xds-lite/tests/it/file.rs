@@ -65,7 +65,10 @@ async fn a_file_under_a_wrong_name_or_referring_to_a_missing_schema_is_told_and_
     .await;
     fs::write(services.join("s.binpb"), mesh_proto::DESCRIPTORS).unwrap();
     until(&mut state, "the wrong name", |state| {
-        state.faults.iter().any(|fault| fault.contains("rename one of them"))
+        state
+            .faults
+            .iter()
+            .any(|fault| fault.contains("rename one of them"))
     })
     .await;
     fs::write(services.join("b.yaml"), text("b")).unwrap();
@@ -104,7 +107,10 @@ async fn a_directory_that_is_in_use_or_no_directory_is_refused_with_the_fix() {
     let Err(told) = registry::open(&url, settings("r2", Duration::from_secs(1))).await else {
         panic!("two have one directory");
     };
-    assert!(told.contains("another xds-lite") && told.contains("zk://"), "{told}");
+    assert!(
+        told.contains("another xds-lite") && told.contains("zk://"),
+        "{told}"
+    );
     let file = directory.join("lock");
     let Err(told) = registry::open(&RegistryUrl::File(file), settings("r3", Duration::from_secs(1))).await
     else {

@@ -201,6 +201,7 @@ async fn an_expired_session_is_made_anew_with_all_that_it_held() {
         stat.map(|stat| stat.ephemeral_owner)
     };
     let first = owner().await.unwrap();
+    let revision = r2.state().borrow().instances["a/1"].revision.clone();
 
     wire.cut();
     until(&mut r2.state(), "r1's session ends", |state| {
@@ -221,14 +222,18 @@ async fn an_expired_session_is_made_anew_with_all_that_it_held() {
         state.replicas.contains_key("r1")
     })
     .await;
-    for _ in 0..100 {
-        if owner().await.is_some_and(|owner| owner != first) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until(&mut r2.state(), "r2 sees the new node", |state| {
+        state
+            .instances
+            .get("a/1")
+            .is_some_and(|stored| stored.revision != revision)
+    })
+    .await;
     assert!(owner().await.is_some_and(|owner| owner != first));
-    assert!(!at_r1.is_finished() && !at_r2.is_finished(), "it was lost in between");
+    assert!(
+        !at_r1.is_finished() && !at_r2.is_finished(),
+        "it was lost in between"
+    );
     r1.leave("a/1").await.unwrap();
     until(&mut r2.state(), "the new session owns it", |state| {
         !has("a/1")(state)
@@ -285,7 +290,10 @@ async fn what_is_too_large_for_a_node_is_refused_with_the_limit() {
     let server = ZooKeeper::start("large");
     let registry = replica(&server.address(), "r1", FOR_EVER).await;
     let schema = xds_lite::schema::of_bytes(vec![0; 1 << 20]);
-    let told = registry.write(vec![put(schema, Expect::Anything)]).await.unwrap_err();
+    let told = registry
+        .write(vec![put(schema, Expect::Anything)])
+        .await
+        .unwrap_err();
     assert!(
         matches!(&told, WriteError::TooLarge(why) if why.contains("at most 921600")),
         "{told:?}"

@@ -31,7 +31,10 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// The log of what is tested is shown with `XDS_TEST_LOG=debug`.
 pub fn settings(replica: &str, grace: Duration) -> Settings {
+    let filter = std::env::var("XDS_TEST_LOG").unwrap_or_else(|_| "off".into());
+    mesh_link::log::init(mesh_link::log::Format::Text, &filter);
     Settings {
         replica: replica.into(),
         advertise: format!("{replica}.test:18000"),
@@ -50,6 +53,13 @@ pub async fn until(
     let found = found.map(|found| found.map(|state| Arc::clone(&state)));
     match found {
         Ok(Ok(state)) => state,
-        _ => panic!("{what}: not seen; the view is {:#?}", state.borrow()),
+        _ => {
+            let state = state.borrow();
+            let (documents, instances) = (state.documents.keys(), state.instances.keys());
+            panic!(
+                "{what}: not seen; connected {}, documents {documents:?}, instances {instances:?}, replicas {:?}, faults {:?}",
+                state.connected, state.replicas, state.faults
+            )
+        }
     }
 }

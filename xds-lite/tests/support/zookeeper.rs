@@ -86,7 +86,10 @@ impl ZooKeeper {
         self.process = Some(process);
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "ZooKeeper does not start; is java installed?");
+            assert!(
+                Instant::now() < deadline,
+                "ZooKeeper does not start; is java installed?"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -8,7 +8,7 @@ use zookeeper::{Client, Error};
 
 use super::dirty::Marks;
 use super::layout::Place;
-use super::tree::{Seen, Tree};
+use super::tree::{Birth, Seen, Tree};
 use super::{Shared, ops};
 
 /// Most requests under way at once.
@@ -28,7 +28,7 @@ pub(super) async fn refresh(
     let strange = places.iter().any(|place| matches!(place, Place::Strange(_)));
     if marks.full || strange {
         let listed = list(shared, client).await?;
-        tree.listed(&listed.places, listed.strange, listed.root_czxid);
+        tree.listed(&listed.places, listed.strange, listed.born);
         let leaves: Vec<Place> = listed.places.into_iter().collect();
         read_changed(shared, client, tree, &leaves).await?;
     } else {
@@ -45,7 +45,7 @@ pub(super) async fn refresh(
 struct Listed {
     places: BTreeSet<Place>,
     strange: BTreeMap<String, String>,
-    root_czxid: i64,
+    born: Birth,
 }
 
 /// Every node that should hold something.
@@ -59,7 +59,7 @@ async fn list(shared: &Shared, client: &Client) -> Result<Listed, Error> {
     let mut listed = Listed {
         places: BTreeSet::new(),
         strange: BTreeMap::new(),
-        root_czxid: root.czxid,
+        born: (root.czxid, root.ctime),
     };
     for path in children(client, &parents).await? {
         match layout.place(&path) {

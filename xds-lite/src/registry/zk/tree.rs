@@ -39,10 +39,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// For compare-and-set: the node's birth and the number of its writes since.
+    /// For compare-and-set: the node's birth and the number of its writes since. With the time, since an ensemble that
+    /// lost its data counts from the beginning again.
     #[must_use]
     pub fn revision(&self) -> String {
-        format!("{:x}.{}", self.czxid, self.version)
+        format!("{:x}-{:x}.{}", self.czxid, self.mtime, self.version)
     }
 }
 
@@ -57,6 +58,10 @@ impl From<zookeeper::Stat> for Seen {
         }
     }
 }
+
+/// When a node was made: transaction, and milliseconds since 1970. Both, since an ensemble that lost its data counts
+/// transactions from the beginning again.
+pub type Birth = (i64, i64);
 
 #[derive(Debug)]
 struct Slot {
@@ -93,7 +98,7 @@ pub struct Tree {
     grace: Grace,
     strange: BTreeMap<String, String>,
     /// Birth of the root node: another one means that everything was wiped.
-    root_czxid: Option<i64>,
+    born: Option<Birth>,
     wiped: bool,
     last_read: Option<SystemTime>,
 }
@@ -112,7 +117,7 @@ impl Tree {
             orphans: BTreeMap::new(),
             grace: Grace::new(grace),
             strange: BTreeMap::new(),
-            root_czxid: None,
+            born: None,
             wiped: false,
             last_read: None,
         }
@@ -139,6 +144,8 @@ impl Tree {
     pub fn put(&mut self, place: &Place, data: &[u8], seen: Seen) {
         match place {
             Place::Document(key) => {
+                // Somebody begins again: from now on the tree says what is meant.
+                self.wiped = false;
                 let old = self.documents.remove(key);
                 let path = self.layout.document(key);
                 self.documents
@@ -195,18 +202,15 @@ impl Tree {
         }
     }
 
-    /// A full listing was made: whatever is not in it is gone. `root_czxid` tells whether this is the tree of before.
-    pub fn listed(&mut self, places: &BTreeSet<Place>, strange: BTreeMap<String, String>, root_czxid: i64) {
+    /// A full listing was made: whatever is not in it is gone. `born`, of the root, tells whether this is the tree of before.
+    pub fn listed(&mut self, places: &BTreeSet<Place>, strange: BTreeMap<String, String>, born: Birth) {
         self.strange = strange;
         let known = self.documents.keys().cloned().map(Place::Document);
         let known = known.chain(self.instances.keys().cloned().map(Place::Instance));
         let known = known.chain(self.replicas.keys().cloned().map(Place::Replica));
         let gone: Vec<Place> = known.filter(|place| !places.contains(place)).collect();
         // An ensemble that came back without its data says nothing about what people want: the last good documents stay.
-        let same_tree = self
-            .root_czxid
-            .replace(root_czxid)
-            .is_none_or(|before| before == root_czxid);
+        let same_tree = self.born.replace(born).is_none_or(|before| before == born);
         let any_document = places.iter().any(|place| matches!(place, Place::Document(_)));
         self.wiped = !any_document && !self.documents.is_empty() && (self.wiped || !same_tree);
         for place in gone {
@@ -509,11 +513,11 @@ mod tests {
         tree.listed(
             &BTreeSet::from([Place::Document(key.clone())]),
             BTreeMap::new(),
-            7,
+            (7, 1),
         );
-        tree.listed(&BTreeSet::new(), BTreeMap::new(), 8);
+        tree.listed(&BTreeSet::new(), BTreeMap::new(), (7, 2));
         assert!(tree.state(true).faults[0].contains("came back empty"));
-        tree.listed(&BTreeSet::new(), BTreeMap::new(), 8);
+        tree.listed(&BTreeSet::new(), BTreeMap::new(), (7, 2));
         assert_eq!(tree.state(true).documents.len(), 1);
     }
 
@@ -525,8 +529,8 @@ mod tests {
         };
         let mut tree = tree();
         tree.put(&Place::Document(key.clone()), &service("a", "2s"), seen(1, 0));
-        tree.listed(&BTreeSet::from([Place::Document(key)]), BTreeMap::new(), 7);
-        tree.listed(&BTreeSet::new(), BTreeMap::new(), 7);
+        tree.listed(&BTreeSet::from([Place::Document(key)]), BTreeMap::new(), (7, 1));
+        tree.listed(&BTreeSet::new(), BTreeMap::new(), (7, 1));
         assert!(tree.state(true).documents.is_empty() && tree.state(true).faults.is_empty());
     }
 }
