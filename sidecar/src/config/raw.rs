@@ -99,12 +99,16 @@ impl Raw {
 
     fn section(&mut self, place: &str, value: &Value, check: &mut Check) {
         let known = children(place);
+        self.sections.insert(place.to_owned());
         let Value::Object(entries) = value else {
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
             check.fault(place, format!("must hold settings ({known})"));
+            let below = PLACES
+                .iter()
+                .filter(|(name, _)| name.starts_with(&format!("{place}.")));
+            self.refused.extend(below.map(|(name, _)| *name));
             return;
         };
-        self.sections.insert(place.to_owned());
         for (key, value) in entries {
             let here = if place.is_empty() {
                 key.clone()
