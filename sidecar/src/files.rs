@@ -125,7 +125,9 @@ impl Watch {
             now.insert(path, seen);
         }
         let digests = |seen: &BTreeMap<PathBuf, Option<Seen>>| {
-            let digest = |(path, seen): (&PathBuf, &Option<Seen>)| (path.clone(), seen.as_ref().map(|seen| seen.digest));
+            let digest = |(path, seen): (&PathBuf, &Option<Seen>)| {
+                (path.clone(), seen.as_ref().map(|seen| seen.digest))
+            };
             seen.iter().map(digest).collect::<Vec<_>>()
         };
         let changed = digests(&self.seen) != digests(&now);
@@ -223,7 +225,11 @@ mod tests {
         let folder = TestFolder::new("others");
         let path = folder.write("a", "text");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(read_own(&path, 10).unwrap_err().contains("may be written by others"));
+        assert!(
+            read_own(&path, 10)
+                .unwrap_err()
+                .contains("may be written by others")
+        );
         assert_eq!(read_own(&folder.0.join("none"), 10).unwrap(), None);
         assert!(read_own(&folder.0, 10).unwrap_err().contains("not a plain file"));
     }

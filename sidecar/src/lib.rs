@@ -23,6 +23,7 @@ pub mod reason;
 pub mod resources;
 pub mod shared;
 pub mod snapshot;
+pub mod standalone;
 pub mod telemetry;
 pub mod upstream;
 pub mod xds;

@@ -22,7 +22,9 @@ impl Need {
         match self {
             Need::Listeners => "listeners: the ports are not served yet",
             Need::Certificate => "certificate: xds-lite has not signed one yet, and none is kept",
-            Need::Resources => "resources: not everything has come from xds-lite yet, and there is no last good copy",
+            Need::Resources => {
+                "resources: not everything has come from xds-lite yet, and there is no last good copy"
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ impl Config {
                     "prefix": exposed.prefix.as_deref(),
                 })).collect::<Vec<_>>(),
             })),
-            "dependencies": self.dependencies.iter().map(|service| service.as_str()).collect::<Vec<_>>(),
+            "dependencies": self.dependencies.iter().map(mesh_proto::name::ServiceName::as_str).collect::<Vec<_>>(),
             "admin": self.admin.map(|listen| json!({"listen": listen})),
             "metrics": self.metrics.map(|listen| json!({"listen": listen})),
             "tls": self.tls.as_ref().map(|tls| json!({

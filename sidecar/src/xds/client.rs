@@ -93,7 +93,10 @@ impl Client {
             }
             // One line for each change of state: the same trouble again is not news.
             if end.why != told {
-                tracing::warn!("not connected to xds-lite: {}; everything stays as it was", end.why);
+                tracing::warn!(
+                    "not connected to xds-lite: {}; everything stays as it was",
+                    end.why
+                );
                 told = end.why;
             }
             tokio::time::sleep(backoff.next(random())).await;
@@ -257,7 +260,12 @@ pub fn restore(shared: &Shared, servers: &Servers, held: &Held, readiness: &Read
         return;
     };
     let trust_domain = &servers.control().trust_domain;
-    let loaded = match last_good::load(&path, &shared.config.node.service, trust_domain, SystemTime::now()) {
+    let loaded = match last_good::load(
+        &path,
+        &shared.config.node.service,
+        trust_domain,
+        SystemTime::now(),
+    ) {
         Ok(Some(loaded)) => loaded,
         Ok(None) => return,
         Err(why) => {

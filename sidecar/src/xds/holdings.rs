@@ -186,18 +186,15 @@ fn add(resources: &mut Resources, warm: &mut BTreeMap<ServiceName, Arc<Service>>
         }
         Value::AccessPolicy(policy) => {
             let siblings = resources.policies.entry(policy.service.clone());
-            siblings
-                .or_default()
-                .insert(policy.name.clone(), policy.clone());
+            siblings.or_default().insert(policy.name.clone(), policy.clone());
         }
     }
 }
 
 /// The new service, or the one before it while only that one has its schema.
 fn warmest(new: &Arc<Service>, old: Option<&Arc<Service>>, resources: &Resources) -> Arc<Service> {
-    let warm = |service: &Service| {
-        schema_hash(service).is_none_or(|hash| resources.schemas.contains_key(hash))
-    };
+    let warm =
+        |service: &Service| schema_hash(service).is_none_or(|hash| resources.schemas.contains_key(hash));
     match old {
         Some(old) if !warm(new) && warm(old) => old.clone(),
         _ => new.clone(),

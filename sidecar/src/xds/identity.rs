@@ -189,7 +189,9 @@ impl Identity {
         };
         let fail = |why: String| format!("{}: {why}", path.display());
         let pem = String::from_utf8(bytes).map_err(|_| fail("is not text".into()))?;
-        let authorities = self.authorities_in_force().map_or_else(|| self.servers.authorities(), Ok)?;
+        let authorities = self
+            .authorities_in_force()
+            .map_or_else(|| self.servers.authorities(), Ok)?;
         // One file holds both; each reader takes what is its own.
         let probe = files::read_text(&self.servers.control().ca, FILE_BYTES_MAX)?;
         let read = Credentials::from_pem(&pem, &pem, &probe).map_err(|faults| fail(faults.to_string()))?;
@@ -249,7 +251,9 @@ impl Identity {
         let token = token.trim();
         if token.is_empty() {
             let path = path.display();
-            return Err(format!("{path} is blank; make a join token with `{make}` and write it there"));
+            return Err(format!(
+                "{path} is blank; make a join token with `{make}` and write it there"
+            ));
         }
         let signed = self.sign(turn, None, token.to_owned()).await;
         signed.map_err(|Refusal { judged, why }| {
@@ -265,7 +269,12 @@ impl Identity {
         })
     }
 
-    async fn sign(&self, turn: usize, own: Option<&Credentials>, token: String) -> Result<Credentials, Refusal> {
+    async fn sign(
+        &self,
+        turn: usize,
+        own: Option<&Credentials>,
+        token: String,
+    ) -> Result<Credentials, Refusal> {
         let unjudged = |why: String| Refusal { judged: false, why };
         let (key, csr) = make_key().map_err(unjudged)?;
         let channel = self.servers.channel(turn, own).map_err(unjudged)?;
@@ -283,7 +292,11 @@ impl Identity {
             .map_err(|why| unjudged(format!("{server} signed something that cannot be used: {why}")))
     }
 
-    fn read(&self, key: PrivateKeyDer<'static>, response: SignCertificateResponse) -> Result<Credentials, String> {
+    fn read(
+        &self,
+        key: PrivateKeyDer<'static>,
+        response: SignCertificateResponse,
+    ) -> Result<Credentials, String> {
         let chain: Vec<_> = response
             .certificate_chain
             .into_iter()
@@ -291,7 +304,10 @@ impl Identity {
             .map(CertificateDer::from)
             .collect();
         if chain.len() > credentials::CHAIN_MAX {
-            return Err(format!("a chain of more than {} certificates", credentials::CHAIN_MAX));
+            return Err(format!(
+                "a chain of more than {} certificates",
+                credentials::CHAIN_MAX
+            ));
         }
         let authorities = match self.authorities_in_force() {
             Some(authorities) => authorities,
@@ -308,7 +324,10 @@ impl Identity {
         if credentials.id == expected {
             Ok(())
         } else {
-            Err(format!("the certificate is for {}, not {expected}", credentials.id))
+            Err(format!(
+                "the certificate is for {}, not {expected}",
+                credentials.id
+            ))
         }
     }
 
@@ -435,7 +454,12 @@ mod tests {
     fn a_certificate_is_renewed_at_half_of_its_life_with_a_tenth_of_spread() {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let end = begin + Duration::from_secs(86_400);
-        let after = |random| renewal(begin, end, random).duration_since(begin).unwrap().as_secs();
+        let after = |random| {
+            renewal(begin, end, random)
+                .duration_since(begin)
+                .unwrap()
+                .as_secs()
+        };
         assert_eq!((after(0.0), after(0.5), after(1.0)), (38_880, 43_200, 47_520));
     }
 
@@ -451,7 +475,11 @@ mod tests {
     #[test]
     fn key_and_chain_come_back_out_of_one_file() {
         let (key, csr) = make_key().unwrap();
-        let text = format!("{}{}", pem("PRIVATE KEY", key.secret_der()), pem("CERTIFICATE REQUEST", &csr));
+        let text = format!(
+            "{}{}",
+            pem("PRIVATE KEY", key.secret_der()),
+            pem("CERTIFICATE REQUEST", &csr)
+        );
         use rustls::pki_types::pem::PemObject;
         let back = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap();
         assert_eq!(back.secret_der(), key.secret_der());

@@ -41,7 +41,12 @@ pub enum Value {
 ///
 /// # Errors
 /// `<name>: <place>: <reason>`, all faults of the resource in one line.
-pub fn judge(kind: Kind, name: &str, bytes: &[u8], trust_domain: Option<&TrustDomain>) -> Result<Value, String> {
+pub fn judge(
+    kind: Kind,
+    name: &str,
+    bytes: &[u8],
+    trust_domain: Option<&TrustDomain>,
+) -> Result<Value, String> {
     read(kind, name, bytes, trust_domain).map_err(|faults| line(name, &faults))
 }
 
@@ -61,7 +66,16 @@ pub fn line(name: &str, faults: &Faults) -> String {
     line
 }
 
-fn read(kind: Kind, name: &str, bytes: &[u8], trust_domain: Option<&TrustDomain>) -> Result<Value, Faults> {
+/// Judges as [`judge`] does, with every fault for itself.
+///
+/// # Errors
+/// Every fault at its place.
+pub fn read(
+    kind: Kind,
+    name: &str,
+    bytes: &[u8],
+    trust_domain: Option<&TrustDomain>,
+) -> Result<Value, Faults> {
     let resource = Resource::decode(kind, bytes)
         .map_err(|_| Faults::one("", format!("is not an encoded {}", kind.message_name())))?;
     let written = resource.resource_name();
@@ -76,11 +90,15 @@ fn read(kind: Kind, name: &str, bytes: &[u8], trust_domain: Option<&TrustDomain>
     match resource {
         Resource::Mesh(message) => read_mesh(Mesh::try_from(message)?, trust_domain),
         Resource::TrustBundle(message) => read_bundle(TrustBundle::try_from(message)?),
-        Resource::JwtProvider(message) => JwtProvider::try_from(message).map(|v| Value::JwtProvider(v.into())),
+        Resource::JwtProvider(message) => {
+            JwtProvider::try_from(message).map(|v| Value::JwtProvider(v.into()))
+        }
         Resource::Schema(message) => read_schema(&Schema::try_from(message)?),
         Resource::Service(message) => read_service(Service::try_from(message)?),
         Resource::Instance(message) => Instance::try_from(message).map(|v| Value::Instance(v.into())),
-        Resource::AccessPolicy(message) => AccessPolicy::try_from(message).map(|v| Value::AccessPolicy(v.into())),
+        Resource::AccessPolicy(message) => {
+            AccessPolicy::try_from(message).map(|v| Value::AccessPolicy(v.into()))
+        }
     }
 }
 

@@ -94,8 +94,11 @@ pub fn encode(
             bytes: holding.bytes.to_vec(),
         })
     };
-    let names = |known: &std::collections::BTreeSet<ServiceName>| known.iter().map(ToString::to_string).collect();
-    let since = confirmed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let names =
+        |known: &std::collections::BTreeSet<ServiceName>| known.iter().map(ToString::to_string).collect();
+    let since = confirmed
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let message = LastGood {
         confirmed: since.as_secs(),
         service: service.to_string(),
@@ -193,7 +196,12 @@ fn rebuild(message: LastGood, trust_domain: &TrustDomain, fresh: bool) -> Holdin
             }
         }
     }
-    let names = |names: &[String]| names.iter().filter_map(|name| ServiceName::parse(name).ok()).collect();
+    let names = |names: &[String]| {
+        names
+            .iter()
+            .filter_map(|name| ServiceName::parse(name).ok())
+            .collect()
+    };
     holdings.services_known = names(&message.services_known);
     if fresh {
         holdings.policies_known = names(&message.policies_known);
@@ -287,17 +295,14 @@ mod tests {
 
     #[test]
     fn a_copy_with_one_bit_turned_or_cut_anywhere_is_not_used() {
-        let folder = TestFolder::new("last-good-damaged");
-        let now = SystemTime::now();
-        let path = written(&folder, now);
-        let good = std::fs::read(&path).unwrap();
+        let (service, domain) = names();
+        let good = encode(&holdings(), &service, &domain, SystemTime::now());
+        assert!(decode(&good).is_ok());
         for index in 0..good.len() {
             let mut bad = good.clone();
             bad[index] ^= 1;
-            write(&path, &bad).unwrap();
-            assert!(read(&path, now).is_err(), "byte {index}");
-            write(&path, &good[..index]).unwrap();
-            assert!(read(&path, now).is_err(), "cut at {index}");
+            assert!(decode(&bad).is_err(), "byte {index}");
+            assert!(decode(&good[..index]).is_err(), "cut at {index}");
         }
     }
 
@@ -308,7 +313,10 @@ mod tests {
         let path = written(&folder, now);
         let other = ServiceName::parse("market.orders").unwrap();
         let told = load(&path, &other, &names().1, now).err().unwrap();
-        assert!(told.contains("is of market.quotes in mesh.local, not of market.orders"), "{told}");
+        assert!(
+            told.contains("is of market.quotes in mesh.local, not of market.orders"),
+            "{told}"
+        );
         assert!(read(&folder.0.join("none"), now).unwrap().is_none());
     }
 }

@@ -46,11 +46,9 @@ impl Numbers {
             "1 while this instance is registered",
             |state| state.registered.load(Ordering::Relaxed).into(),
         );
-        flag(
-            "mesh_sidecar_resources",
-            "Resources in force",
-            |state| state.resources.load(Ordering::Relaxed),
-        );
+        flag("mesh_sidecar_resources", "Resources in force", |state| {
+            state.resources.load(Ordering::Relaxed)
+        });
         let seconds = |name: &'static str, about: &'static str, read: fn(&State) -> Option<f64>| {
             let state = state.clone();
             meter
@@ -152,6 +150,6 @@ impl State {
     fn expiry(&self) -> Option<f64> {
         let end = self.certificate_end.load(Ordering::Relaxed);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        (end != 0).then(|| end as f64 - now.as_secs_f64())
+        (end != 0).then_some(end as f64 - now.as_secs_f64())
     }
 }

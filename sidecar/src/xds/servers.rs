@@ -73,7 +73,11 @@ impl Servers {
     pub fn channel(&self, turn: usize, own: Option<&Credentials>) -> Result<Channel, String> {
         let mut believed = own.map(|own| own.authorities.clone()).unwrap_or_default();
         match self.authorities() {
-            Ok(more) => believed.extend(more.into_iter().filter(|a| !believed.contains(a)).collect::<Vec<_>>()),
+            Ok(more) => believed.extend(
+                more.into_iter()
+                    .filter(|a| !believed.contains(a))
+                    .collect::<Vec<_>>(),
+            ),
             Err(why) if believed.is_empty() => return Err(why),
             Err(why) => tracing::debug!("{why}"),
         }

@@ -230,7 +230,11 @@ impl Subscription {
         let mut outcome = Outcome::default();
         let Some(kind) = Kind::from_type_url(&response.type_url) else {
             let line = format!("{:?} is not a type this sidecar asked for", response.type_url);
-            outcome.send.push(answer(response.type_url, response.nonce, &[line.clone()]));
+            outcome.send.push(answer(
+                response.type_url,
+                response.nonce,
+                std::slice::from_ref(&line),
+            ));
             outcome.refused.push(line);
             return outcome;
         };
@@ -344,7 +348,8 @@ impl Subscription {
             };
         }
         // That there is nothing is news as well.
-        outcome.changed |= matches!(kind, Kind::Service | Kind::AccessPolicy) && !response.removed_resources.is_empty();
+        outcome.changed |=
+            matches!(kind, Kind::Service | Kind::AccessPolicy) && !response.removed_resources.is_empty();
     }
 
     /// A refused policy without a good predecessor closes its service: missing security policy denies.

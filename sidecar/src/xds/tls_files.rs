@@ -32,8 +32,8 @@ pub struct TlsFromFiles {
 /// # Errors
 /// Every fault, at `tls.certificate`, `tls.key` or `tls.ca`.
 pub fn load(config: &Config, files: &TlsFiles) -> Result<Credentials, Faults> {
-    let credentials =
-        Credentials::from_files(&files.certificate, &files.key, &files.ca).map_err(|faults| faults.under("tls"))?;
+    let credentials = Credentials::from_files(&files.certificate, &files.key, &files.ca)
+        .map_err(|faults| faults.under("tls"))?;
     let service = &config.node.service;
     let domain_ok = match &config.source {
         Source::Control(control) => credentials.id.trust_domain() == control.trust_domain.as_str(),
@@ -80,10 +80,14 @@ impl TlsFromFiles {
                 Some(asked) = self.asked.recv() => reply = Some(asked),
                 () = stop.cancelled() => return,
             }
-            let result = self.begin().map_err(|faults| faults.to_string().replace('\n', "; "));
+            let result = self
+                .begin()
+                .map_err(|faults| faults.to_string().replace('\n', "; "));
             match &result {
                 Ok(()) => tracing::info!("new certificate in force, from files"),
-                Err(why) => tracing::error!("the certificate files are not used, those before stay in force: {why}"),
+                Err(why) => {
+                    tracing::error!("the certificate files are not used, those before stay in force: {why}")
+                }
             }
             if let Some(reply) = reply {
                 let _ = reply.send(result);
