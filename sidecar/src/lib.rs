@@ -9,15 +9,14 @@
 //!
 //! What passes between the two sides is in [`shared`]; everything else belongs to one of them.
 
-mod answer;
-mod body;
-mod call;
+pub mod admin;
 pub mod config;
 pub mod data_plane;
 pub mod deadline;
 pub mod files;
 pub mod gates;
 pub mod headers;
+pub mod keys;
 pub mod readiness;
 pub mod reason;
 pub mod resources;
