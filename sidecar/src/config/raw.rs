@@ -52,7 +52,7 @@ const PLACES: &[(&str, Form)] = &[
 ];
 
 /// Under the prefix, but for the command line and not for the file.
-const RESERVED: [&str; 2] = ["CONFIG", "LOG"];
+const RESERVED: [&str; 3] = ["CONFIG", "LOG", "LOG_FILTER"];
 
 /// One value and where it was written.
 #[derive(Debug, Clone)]
