@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mesh_link::log::Format;
 use mesh_sidecar::Config;
+use mesh_sidecar::data_plane::Bound;
 use mesh_sidecar::run::{self, Signals};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,10 +53,15 @@ fn main() -> ExitCode {
         };
     }
     mesh_link::log::init(options.log, &options.log_filter);
+    // Ports first, and outside of the runtime: each data thread takes its own into a runtime of its own.
+    let bound = match Bound::bind(&config) {
+        Ok(bound) => bound,
+        Err(why) => return fail(&why, 1),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(live(config));
+            let ended = runtime.block_on(live(config, bound));
             // Threads that still serve a cut connection are not waited for.
             runtime.shutdown_background();
             ended
@@ -68,13 +74,13 @@ fn main() -> ExitCode {
     }
 }
 
-async fn live(config: Config) -> Result<(), String> {
+async fn live(config: Config, bound: Bound) -> Result<(), String> {
     let signals = Signals {
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
     };
     listen_for_signals(&signals)?;
-    run::run(config, signals, |listening| tell(&listening.to_string())).await
+    run::run(config, bound, signals, |listening| tell(&listening.to_string())).await
 }
 
 /// The first signal drains, the second does not wait.

@@ -90,12 +90,17 @@ pub fn check(config: &Config) -> Result<(), Faults> {
     check.finish(Some(()))
 }
 
-/// Runs a sidecar to its end. `ready` is called once, when it serves.
+/// Runs a sidecar to its end, on the ports that were bound for it. `ready` is called once, when it serves.
 ///
 /// # Errors
 /// It could not start: one line a fault, each with its fix.
-pub async fn run(config: Config, signals: Signals, ready: impl FnOnce(&Listening)) -> Result<(), String> {
-    let life = Life::begin(config)?;
+pub async fn run(
+    config: Config,
+    bound: Bound,
+    signals: Signals,
+    ready: impl FnOnce(&Listening),
+) -> Result<(), String> {
+    let life = Life::begin(config, bound)?;
     tokio::select! {
         () = life.control.readiness.wait() => {}
         () = signals.stop.cancelled() => return life.end(&signals).await,
@@ -123,8 +128,7 @@ struct Life {
 }
 
 impl Life {
-    fn begin(config: Config) -> Result<Self, String> {
-        let bound = Bound::bind(&config)?;
+    fn begin(config: Config, bound: Bound) -> Result<Self, String> {
         let admin_page = config
             .admin
             .map(|address| accept::bind(address, false))
