@@ -9,25 +9,33 @@
 //!
 //! What passes between the two sides is in [`shared`]; everything else belongs to one of them.
 
+pub mod admin;
 mod answer;
 mod body;
 mod call;
 pub mod config;
+pub mod control;
 pub mod data_plane;
 pub mod deadline;
+pub mod files;
 pub mod gates;
 pub mod headers;
+pub mod keys;
 mod listen;
+pub mod readiness;
 pub mod reason;
 mod recognise;
 pub mod resources;
+pub mod run;
 pub mod shared;
 pub mod snapshot;
+pub mod standalone;
 pub mod telemetry;
 mod translate;
 pub mod upstream;
 mod ways;
 mod worker;
+pub mod xds;
 
 pub use config::Config;
 pub use resources::Resources;

@@ -1,4 +1,14 @@
 //! The sidecar's own configuration: one YAML file with environment overrides, as what it means.
+//!
+//! ```text
+//!  YAML file ──raw──► leaves by place ◄── MESH_SIDECAR_… ──read──► Config, or every fault with its place
+//! ```
+
+mod raw;
+mod read;
+mod show;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,7 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_proto::domain::Locality;
-use mesh_proto::name::{ServiceName, TrustDomain};
+use mesh_proto::name::{InstanceName, ServiceName, TrustDomain};
+
+/// Beginning of the names of environment variables that override the file.
+pub const ENVIRONMENT_PREFIX: &str = "MESH_SIDECAR_";
 
 /// Everything a sidecar is told at start. Cannot be wrong in itself; whether ports and files are there is seen when used.
 #[derive(Debug, Clone)]
@@ -50,6 +63,17 @@ pub struct Node {
     pub address: Arc<str>,
     /// Where it stands.
     pub locality: Locality,
+}
+
+impl Node {
+    /// `<service>/<id>`, how the rest of the mesh calls it.
+    #[must_use]
+    pub fn name(&self) -> InstanceName {
+        InstanceName {
+            service: self.service.clone(),
+            id: self.id.clone(),
+        }
+    }
 }
 
 /// Where resources come from.

@@ -1,0 +1,733 @@
+//! From what was typed to what it means, with every fault told at once.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_proto::domain::{Instance, Locality};
+use mesh_proto::fault::{Check, Faults};
+use mesh_proto::name::{InstanceName, ServiceName, TrustDomain};
+use mesh_proto::v1;
+
+use super::raw::{Leaf, Raw, RawExposed, Typed};
+use super::{
+    AccessLog, Config, Control, Drain, Edge, EdgeTls, Exposed, Inbound, Node, Outbound, Source, TlsFiles,
+};
+
+/// Largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Most entries of any list in it.
+const ENTRIES_MAX: usize = 1000;
+const THREADS_MAX: u64 = 64;
+/// Data threads where nothing is said: as many as there are cores, up to this.
+const THREADS_DEFAULT_MAX: usize = 4;
+const READINESS_OFF_DEFAULT: Duration = Duration::from_secs(5);
+const DRAIN_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// Reads the file, with the environment laid over it.
+    ///
+    /// # Errors
+    /// Every fault, with the file's name in front of its place.
+    pub fn read(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        let place = format!("{}:", path.display());
+        let text = read_file(path).map_err(|why| Faults::one(&*place, why))?;
+        let base = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Self::parse(&text, base, environment).map_err(|faults| faults.under(&place))
+    }
+
+    /// Reads a YAML text. Relative paths in it start at `base`.
+    ///
+    /// # Errors
+    /// Every fault with its place.
+    pub fn parse(
+        text: &str,
+        base: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        // `accessLog: off` is a word and not a truth value, as in YAML 1.2.
+        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+        let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| Faults::one("", format!("is not YAML: {error}")))?;
+        let mut check = Check::default();
+        let raw = match value {
+            serde_json::Value::Null => Raw::default(),
+            value => Raw::from_file(&value, &mut check),
+        };
+        let mut reader = Reader { raw, check, base };
+        reader.raw.override_with(environment, &mut reader.check);
+        let config = reader.config();
+        reader.check.finish(config)
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let fail = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "is not there; write the path of the configuration file".to_owned(),
+        std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(fail)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(text)
+}
+
+struct Reader<'a> {
+    raw: Raw,
+    check: Check,
+    base: &'a Path,
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> Option<Config> {
+        let source = self.source();
+        let tls = self.tls();
+        let inbound = self.inbound();
+        let outbound = self.outbound();
+        let edge = self.edge();
+        let admin = self.section_listen("admin");
+        let metrics = self.section_listen("metrics");
+        let state_dir = self.path("stateDir");
+        let dependencies = self.services("dependencies");
+        let node = self.node(inbound.as_ref(), edge.as_ref(), outbound.as_ref());
+        let threads = self.threads();
+        let access_log = self.access_log();
+        let drain = self.drain();
+        self.loopback(
+            "outbound.listen",
+            outbound.as_ref().map(|outbound| outbound.listen),
+        );
+        self.loopback("admin.listen", admin);
+        self.whole();
+        self.each_address_once();
+        Some(Config {
+            node: node?,
+            source: source?,
+            tls,
+            state_dir,
+            inbound,
+            outbound,
+            edge,
+            dependencies,
+            admin,
+            metrics,
+            threads,
+            access_log,
+            drain,
+        })
+    }
+
+    fn node(
+        &mut self,
+        inbound: Option<&Inbound>,
+        edge: Option<&Edge>,
+        outbound: Option<&Outbound>,
+    ) -> Option<Node> {
+        let service = self.required("node.service", "write the service this sidecar stands next to");
+        let service = service.and_then(|leaf| self.leaf(&leaf, ServiceName::parse));
+        let locality = Locality {
+            region: self.text("node.locality.region").unwrap_or_default().into(),
+            zone: self.text("node.locality.zone").unwrap_or_default().into(),
+            sub_zone: self.text("node.locality.subZone").unwrap_or_default().into(),
+        };
+        let listen = inbound
+            .map(|i| i.listen)
+            .or(edge.map(|e| e.listen))
+            .or(outbound.map(|o| o.listen));
+        let id = self.node_id(listen);
+        let address = self.node_address(inbound);
+        let service = service?;
+        let (id, address) = (id?, address?);
+        // What will be registered is judged as whoever reads it will.
+        let place = self.place_of("node.id");
+        self.check
+            .leaf(&place, InstanceName::parse(&format!("{service}/{id}")))?;
+        self.check_address(&address)?;
+        Some(Node {
+            service,
+            id: id.into(),
+            address: address.into(),
+            locality,
+        })
+    }
+
+    fn node_id(&mut self, listen: Option<SocketAddr>) -> Option<String> {
+        if let Some(id) = self.text("node.id") {
+            return Some(id);
+        }
+        match listen {
+            Some(listen) if listen.port() != 0 => Some(format!("{}-{}", host_name(), listen.port())),
+            Some(_) => {
+                self.check.fault(
+                    "node.id",
+                    "is missing, and cannot be made up while the port is 0; write a name unique in the service",
+                );
+                None
+            }
+            // That nothing listens is a fault of its own.
+            None => Some(host_name()),
+        }
+    }
+
+    /// Where the mesh is told to reach this sidecar.
+    fn node_address(&mut self, inbound: Option<&Inbound>) -> Option<String> {
+        if let Some(address) = self.text("node.address") {
+            return Some(address);
+        }
+        let Some(inbound) = inbound else {
+            return Some(host_name());
+        };
+        if self.raw.sections.contains("control") && inbound.listen.ip().is_unspecified() {
+            self.check.fault(
+                "node.address",
+                format!(
+                    "is missing; inbound.listen is {}, which is no address others can connect to: write the IP address \
+                     or host name under which they reach it",
+                    inbound.listen
+                ),
+            );
+            return None;
+        }
+        Some(inbound.listen.ip().to_string())
+    }
+
+    fn check_address(&mut self, address: &str) -> Option<()> {
+        let probe = v1::Instance {
+            metadata: Some(v1::Metadata {
+                name: "a/a".into(),
+                ..Default::default()
+            }),
+            spec: Some(v1::InstanceSpec {
+                address: address.into(),
+                port: 1,
+                ..Default::default()
+            }),
+        };
+        let place = self.place_of("node.address");
+        let judged = Instance::try_from(probe).map_err(|faults| {
+            let messages: Vec<_> = faults.0.into_iter().map(|fault| fault.message).collect();
+            messages.join("; ")
+        });
+        self.check.leaf(&place, judged).map(drop)
+    }
+
+    fn source(&mut self) -> Option<Source> {
+        let control = self.raw.sections.contains("control");
+        let resources = self.raw.sections.contains("resources");
+        match (control, resources) {
+            (true, true) => {
+                self.check.fault(
+                    "resources",
+                    "stands beside control; resources come either from xds-lite (control) or from files (resources)",
+                );
+                None
+            }
+            (false, false) => {
+                self.check.fault(
+                    "control",
+                    "is missing; write control (resources from xds-lite) or resources (from files)",
+                );
+                None
+            }
+            (false, true) => {
+                let path = self.required("resources.file", "write the file or folder of documents");
+                path.and_then(|leaf| self.as_path(&leaf)).map(Source::Files)
+            }
+            (true, false) => self.control().map(Source::Control),
+        }
+    }
+
+    fn control(&mut self) -> Option<Control> {
+        let servers = self.servers();
+        let ca = self.required(
+            "control.ca",
+            "write the file of the authorities to believe, ca.pem",
+        );
+        let ca = ca.and_then(|leaf| self.as_path(&leaf));
+        let trust_domain = self.required(
+            "control.trustDomain",
+            "write the trust domain of the mesh, such as mesh.local",
+        );
+        let trust_domain = trust_domain.and_then(|leaf| self.leaf(&leaf, TrustDomain::parse));
+        if self.raw.sections.contains("control.joinToken") {
+            self.required(
+                "control.joinToken.file",
+                "write the file that holds the join token",
+            );
+        }
+        let join_token = self.path("control.joinToken.file");
+        if join_token.is_none()
+            && !self.raw.sections.contains("tls")
+            && !self.raw.sections.contains("control.joinToken")
+        {
+            self.check.fault(
+                "control.joinToken",
+                "is missing; xds-lite serves only who has a certificate: write control.joinToken.file (made by \
+                 `mesh-ctl token create --service <service>`), or tls",
+            );
+        }
+        Some(Control {
+            servers: servers?,
+            ca: ca?,
+            join_token,
+            trust_domain: trust_domain?,
+        })
+    }
+
+    fn servers(&mut self) -> Option<Vec<String>> {
+        let place = self.place_of("control.servers");
+        let servers = self.texts("control.servers");
+        if servers.is_empty() {
+            self.missing("control.servers", "write host:port of at least one xds-lite");
+            return None;
+        }
+        for (index, server) in servers.iter().enumerate() {
+            let good = server.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty()
+                    && !server.contains('/')
+                    && port.parse::<u16>().is_ok_and(|port| port != 0)
+                    && (!host.contains(':') || host.starts_with('['))
+            });
+            if !good {
+                self.check.fault(
+                    format!("{place}[{index}]"),
+                    format!("{server:?} is not host:port, such as 127.0.0.1:18000"),
+                );
+            }
+        }
+        Some(servers)
+    }
+
+    fn tls(&mut self) -> Option<TlsFiles> {
+        if !self.raw.sections.contains("tls") {
+            return None;
+        }
+        let certificate = self.required("tls.certificate", "write the file of the certificate chain");
+        let key = self.required("tls.key", "write the file of its private key");
+        let ca = self.required("tls.ca", "write the file of the authorities to believe");
+        Some(TlsFiles {
+            certificate: self.as_path(&certificate?)?,
+            key: self.as_path(&key?)?,
+            ca: self.as_path(&ca?)?,
+        })
+    }
+
+    fn inbound(&mut self) -> Option<Inbound> {
+        if !self.raw.sections.contains("inbound") {
+            return None;
+        }
+        let listen = self.address(
+            "inbound.listen",
+            "write where other sidecars connect, such as 0.0.0.0:15006",
+        );
+        let app = self.address(
+            "inbound.app",
+            "write where the app listens, such as 127.0.0.1:9000",
+        );
+        if app.is_some_and(|app| app.port() == 0) {
+            let place = self.place_of("inbound.app");
+            self.check
+                .fault(place, "has port 0; write the port the app listens on");
+        }
+        let plaintext = match self.raw.leaves.get("inbound.plaintext") {
+            Some(Leaf {
+                value: Typed::Truth(truth),
+                ..
+            }) => *truth,
+            _ => false,
+        };
+        let identity = ["tls", "control"];
+        if !plaintext
+            && !identity
+                .iter()
+                .any(|section| self.raw.sections.contains(*section))
+        {
+            self.check.fault(
+                "inbound",
+                "has no certificate to show; write tls (certificates from files), or plaintext: true, which serves \
+                 without knowing who calls",
+            );
+        }
+        Some(Inbound {
+            listen: listen?,
+            app: app?,
+            plaintext,
+        })
+    }
+
+    fn outbound(&mut self) -> Option<Outbound> {
+        if !self.raw.sections.contains("outbound") {
+            return None;
+        }
+        let listen = self.address(
+            "outbound.listen",
+            "write where the app connects, such as 127.0.0.1:15001",
+        );
+        Some(Outbound { listen: listen? })
+    }
+
+    fn edge(&mut self) -> Option<Edge> {
+        if !self.raw.sections.contains("edge") {
+            return None;
+        }
+        let listen = self.address(
+            "edge.listen",
+            "write where the world connects, such as 0.0.0.0:8080",
+        );
+        let tls = if self.raw.sections.contains("edge.tls") {
+            let certificate =
+                self.required("edge.tls.certificate", "write the file of the certificate chain");
+            let key = self.required("edge.tls.key", "write the file of its private key");
+            certificate.zip(key).and_then(|(certificate, key)| {
+                Some(EdgeTls {
+                    certificate: self.as_path(&certificate)?,
+                    key: self.as_path(&key)?,
+                })
+            })
+        } else {
+            None
+        };
+        let expose = self.exposed();
+        Some(Edge {
+            listen: listen?,
+            tls,
+            expose,
+        })
+    }
+
+    fn exposed(&mut self) -> Vec<Exposed> {
+        let place = self.place_of("edge.expose");
+        let entries = match self.raw.leaves.get("edge.expose") {
+            Some(Leaf {
+                value: Typed::Exposed(entries),
+                ..
+            }) => entries.clone(),
+            _ => Vec::new(),
+        };
+        if entries.is_empty() {
+            self.missing(
+                "edge.expose",
+                "name at least one service, such as [{service: market.quotes}]",
+            );
+        }
+        self.few(&place, entries.len());
+        let mut exposed: Vec<Exposed> = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let here = format!("{place}[{index}]");
+            let Some(entry) = self.check.part(&here, read_exposed(&entry)) else {
+                continue;
+            };
+            for other in &exposed {
+                if other.service == entry.service {
+                    self.check.fault(
+                        format!("{here}.service"),
+                        format!("{} stands here twice", entry.service),
+                    );
+                }
+                if other.prefix.is_some() && other.prefix == entry.prefix {
+                    self.check.fault(
+                        format!("{here}.prefix"),
+                        format!("belongs to {} already", other.service),
+                    );
+                }
+            }
+            exposed.push(entry);
+        }
+        exposed
+    }
+
+    fn threads(&mut self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let default = cores.min(THREADS_DEFAULT_MAX);
+        match self.raw.leaves.get("threads") {
+            Some(Leaf {
+                value: Typed::Number(number),
+                place,
+            }) => match usize::try_from(*number) {
+                Ok(threads) if (1..=THREADS_MAX).contains(number) => threads,
+                _ => {
+                    self.check
+                        .fault(place, format!("{number} is not between 1 and {THREADS_MAX}"));
+                    default
+                }
+            },
+            _ => default,
+        }
+    }
+
+    fn access_log(&mut self) -> AccessLog {
+        match self.text("accessLog").as_deref() {
+            None | Some("stdout") => AccessLog::Stdout,
+            Some("off") => AccessLog::Off,
+            Some(other) => {
+                let place = self.place_of("accessLog");
+                self.check
+                    .fault(place, format!("{other:?} is not known; write stdout or off"));
+                AccessLog::Stdout
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Drain {
+        let mut read = |key: &'static str, default: Duration| match self.text_leaf(key) {
+            Some(leaf) => self.leaf(&leaf, duration).unwrap_or(default),
+            None => default,
+        };
+        let drain = Drain {
+            readiness_off: read("drain.readinessOff", READINESS_OFF_DEFAULT),
+            deadline: read("drain.deadline", DRAIN_DEADLINE_DEFAULT),
+        };
+        if drain.deadline > DRAIN_DEADLINE_MAX {
+            self.check
+                .fault("drain.deadline", format!("is over {DRAIN_DEADLINE_MAX:?}"));
+        }
+        if drain.readiness_off >= drain.deadline {
+            self.check.fault(
+                "drain.readinessOff",
+                format!(
+                    "{:?} leaves no time before drain.deadline, {:?}; write less",
+                    drain.readiness_off, drain.deadline
+                ),
+            );
+        }
+        drain
+    }
+
+    /// What no single section can see.
+    fn whole(&mut self) {
+        let ways = ["inbound", "outbound", "edge"];
+        if !ways.iter().any(|way| self.raw.sections.contains(*way)) {
+            self.check.fault(
+                "",
+                "nothing to do; write at least one of inbound, outbound and edge",
+            );
+        }
+    }
+
+    fn each_address_once(&mut self) {
+        let mut seen = BTreeSet::new();
+        for key in [
+            "inbound.listen",
+            "outbound.listen",
+            "edge.listen",
+            "admin.listen",
+            "metrics.listen",
+        ] {
+            let Some(leaf) = self.text_leaf(key) else {
+                continue;
+            };
+            let address: Option<SocketAddr> = leaf.1.parse().ok();
+            if address.is_some_and(|address| address.port() != 0 && !seen.insert(address)) {
+                self.check
+                    .fault(leaf.0, format!("{} is used by another listener here", leaf.1));
+            }
+        }
+    }
+
+    fn loopback(&mut self, key: &'static str, address: Option<SocketAddr>) {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            let place = self.place_of(key);
+            let port = address.port();
+            self.check.fault(
+                place,
+                format!("{address} is not a loopback address, and whoever connects here is trusted; write 127.0.0.1:{port}"),
+            );
+        }
+    }
+
+    fn section_listen(&mut self, section: &'static str) -> Option<SocketAddr> {
+        if !self.raw.sections.contains(section) {
+            return None;
+        }
+        let key = if section == "admin" {
+            "admin.listen"
+        } else {
+            "metrics.listen"
+        };
+        self.address(key, "write an address and port")
+    }
+
+    fn services(&mut self, key: &'static str) -> Vec<ServiceName> {
+        let place = self.place_of(key);
+        let texts = self.texts(key);
+        self.few(&place, texts.len());
+        let mut services = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            services.extend(
+                self.check
+                    .leaf(&format!("{place}[{index}]"), ServiceName::parse(text)),
+            );
+        }
+        services
+    }
+
+    fn few(&mut self, place: &str, entries: usize) {
+        if entries > ENTRIES_MAX {
+            self.check.fault(
+                place,
+                format!("has {entries} entries; at most {ENTRIES_MAX} are allowed"),
+            );
+        }
+    }
+
+    fn address(&mut self, key: &'static str, fix: &str) -> Option<SocketAddr> {
+        let leaf = self.required(key, fix)?;
+        self.leaf(&leaf, |text| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is not an IP address and port, such as 127.0.0.1:15006"))
+        })
+    }
+
+    fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let leaf = self.text_leaf(key)?;
+        self.as_path(&leaf)
+    }
+
+    fn as_path(&mut self, leaf: &(String, String)) -> Option<PathBuf> {
+        let base = self.base;
+        self.leaf(leaf, |text| match text {
+            "" => Err("is blank; write a path".to_owned()),
+            text => Ok(base.join(text)),
+        })
+    }
+
+    fn leaf<T>(
+        &mut self,
+        (place, text): &(String, String),
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.check.leaf(place, read(text))
+    }
+
+    fn required(&mut self, key: &'static str, fix: &str) -> Option<(String, String)> {
+        let found = self.text_leaf(key);
+        if found.is_none() {
+            self.missing(key, fix);
+        }
+        found
+    }
+
+    fn missing(&mut self, key: &'static str, fix: &str) {
+        // A value of the wrong shape has been told already.
+        if !self.raw.refused.contains(key) {
+            let place = self.place_of(key);
+            self.check.fault(place, format!("is missing; {fix}"));
+        }
+    }
+
+    fn text(&self, key: &'static str) -> Option<String> {
+        self.text_leaf(key).map(|(_, text)| text)
+    }
+
+    fn text_leaf(&self, key: &'static str) -> Option<(String, String)> {
+        match self.raw.leaves.get(key)? {
+            Leaf {
+                place,
+                value: Typed::Text(text),
+            } => Some((place.clone(), text.clone())),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, key: &'static str) -> Vec<String> {
+        match self.raw.leaves.get(key) {
+            Some(Leaf {
+                value: Typed::Texts(texts),
+                ..
+            }) => texts.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn place_of(&self, key: &'static str) -> String {
+        self.raw
+            .leaves
+            .get(key)
+            .map_or_else(|| key.to_owned(), |leaf| leaf.place.clone())
+    }
+}
+
+fn read_exposed(entry: &RawExposed) -> Result<Exposed, Faults> {
+    let mut check = Check::default();
+    let service = check.leaf("service", ServiceName::parse(&entry.service));
+    let prefix = entry
+        .prefix
+        .as_deref()
+        .and_then(|prefix| check.leaf("prefix", read_prefix(prefix)));
+    check.finish(service.map(|service| Exposed { service, prefix }))
+}
+
+fn read_prefix(text: &str) -> Result<Arc<str>, String> {
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    if !text.starts_with('/') {
+        Err(format!(
+            "{text:?} does not begin with '/'; write for example /portfolio"
+        ))
+    } else if text.ends_with('/') {
+        Err(format!(
+            "{text:?} ends with '/'; write for example /portfolio, or leave it out"
+        ))
+    } else if !text[1..].split('/').all(plain) {
+        Err(format!(
+            "{text:?} is not a plain path: write letters, digits, '-', '.', '_' and '~' between single '/'"
+        ))
+    } else {
+        Ok(text.into())
+    }
+}
+
+/// `250ms`, `5s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let fail = || format!("{text:?} is not a duration; write for example 250ms, 5s or 2m");
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
+    let number: u64 = text[..unit].parse().map_err(|_| fail())?;
+    let millis = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(fail()),
+    };
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or_else(fail)
+}
+
+/// This host's name, cut to what an instance id may hold.
+fn host_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let clean: String = told
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.')
+        .take(64)
+        .collect();
+    match clean.trim_start_matches(['-', '.']) {
+        "" => IpAddr::from([127, 0, 0, 1]).to_string(),
+        name => name.to_owned(),
+    }
+}
