@@ -207,7 +207,7 @@ mod tests {
     use std::time::SystemTime;
 
     use mesh_proto::v1::document::Resource;
-    use mesh_proto::{document, domain};
+    use mesh_proto::document;
     use serde_json::json;
 
     use super::*;
@@ -219,7 +219,7 @@ mod tests {
         let Resource::AccessPolicy(policy) = document::parse(&yaml, "t").unwrap().remove(0).resource else {
             panic!()
         };
-        let policy = Arc::new(domain::AccessPolicy::try_from(policy).unwrap());
+        let policy = Arc::new(AccessPolicy::try_from(policy).unwrap());
         Access::new(Some([&policy]))
     }
 
