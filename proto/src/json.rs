@@ -201,7 +201,18 @@ fn leaf(field: &FieldDescriptor, value: &Value, place: &str, check: &mut Check) 
     match parent.clone().deserialize(alone) {
         Ok(_) => Some(value.clone()),
         Err(error) => {
-            check.fault(place, format!("{}: {error}", describe(value)));
+            let wanted = match field.kind() {
+                Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 => "a whole number within its range",
+                Kind::Bool => "true or false",
+                Kind::Message(message) if message.full_name() == "google.protobuf.Duration" => {
+                    "a duration in seconds, such as 2s or 0.25s"
+                }
+                _ => {
+                    check.fault(place, format!("{}: {error}", describe(value)));
+                    return None;
+                }
+            };
+            check.fault(place, format!("must be {wanted}, not {}", describe(value)));
             None
         }
     }

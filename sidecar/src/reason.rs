@@ -178,7 +178,9 @@ mod tests {
     fn every_reason_is_explained_to_those_who_run_it() {
         let page = include_str!("../../docs/reasons.md");
         for reason in Reason::ALL {
-            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.word())));
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{}` |", reason.word())));
             let row = row.unwrap_or_else(|| panic!("docs/reasons.md does not tell of {}", reason.word()));
             assert!(row.contains(&format!("| {} |", reason.http())), "{row}");
         }

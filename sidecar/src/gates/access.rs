@@ -206,8 +206,8 @@ fn denied(call: Call<'_>) -> Rejection {
 mod tests {
     use std::time::SystemTime;
 
-    use mesh_proto::v1::document::Resource;
     use mesh_proto::document;
+    use mesh_proto::v1::document::Resource;
     use serde_json::json;
 
     use super::*;

@@ -50,13 +50,16 @@ impl Cluster {
         let mut request = Request::from_parts(head, body);
         let mut tried: Vec<usize> = Vec::new();
         let mut stale = 0;
+        let mut failed = None;
         loop {
-            let at = self.pick(worker, &tried).ok_or_else(|| {
-                Rejection::new(
-                    Reason::NoInstance,
-                    format!("{} has no instance that takes calls", self.service),
-                )
-            })?;
+            let Some(at) = self.pick(worker, &tried) else {
+                return Err(failed.unwrap_or_else(|| {
+                    Rejection::new(
+                        Reason::NoInstance,
+                        format!("{} has no instance that takes calls", self.service),
+                    )
+                }));
+            };
             let endpoint = &self.endpoints[at];
             let mut held = endpoint.hold();
             let ready = match endpoint.ready(worker, &mut held).await {
@@ -64,13 +67,15 @@ impl Cluster {
                 Err(why) => {
                     tried.push(at);
                     call.instance = Some(held);
-                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    if tries < self.retry.attempts && self.budget.borrow_mut().spend(Instant::now()) {
-                        worker.metrics.retried(self.service.as_str());
-                        continue;
-                    }
                     let message = format!("no instance of {} could be connected to", self.service);
-                    return Err(Rejection::new(Reason::ConnectFailed, message).with_detail(why));
+                    let rejection = Rejection::new(Reason::ConnectFailed, message).with_detail(why);
+                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                    if tries >= self.retry.attempts || !self.budget.borrow_mut().spend(Instant::now()) {
+                        return Err(rejection);
+                    }
+                    failed = Some(rejection);
+                    worker.metrics.retried(self.service.as_str());
+                    continue;
                 }
             };
             call.instance = Some(held);
