@@ -19,6 +19,7 @@ pub mod data_plane;
 pub mod deadline;
 pub mod files;
 pub mod gates;
+mod gather;
 pub mod headers;
 pub mod keys;
 mod listen;

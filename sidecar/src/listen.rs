@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gates::access::Caller;
+use crate::gather::Gather;
 use crate::ways::{Connection, Way, answer};
 use crate::worker::{LocalExecutor, Worker};
 
@@ -188,7 +189,7 @@ async fn requests(
         let answering = answer(connection.clone(), request);
         async move { Ok::<_, Infallible>(answering.await) }
     });
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Gather::new(stream));
     if http2 {
         let serving = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())

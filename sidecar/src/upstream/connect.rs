@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Key;
 use crate::body::RequestBody;
+use crate::gather::Gather;
 use crate::worker::{LocalExecutor, Worker};
 
 /// From the first SYN to the end of the TLS handshake.
@@ -110,7 +111,7 @@ async fn handshake(
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gather::new(stream)))
         .await
         .map_err(|error| format!("HTTP/2 cannot begin: {error}"))?;
     tokio::task::spawn_local(async move { drop(connection.await) });
