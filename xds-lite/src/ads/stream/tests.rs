@@ -1,6 +1,12 @@
 //! Conversations with the stream: what is asked, what is answered, what is not said twice.
 
+use std::collections::BTreeMap;
+
+use mesh_proto::google::rpc;
+
 use super::*;
+use crate::ads::subscription::PATTERN_BYTES_MAX;
+use crate::ads::types::UNANSWERED_MAX;
 use crate::catalog::{Authority, Catalog};
 use crate::registry::{Key, State, Stored, codec};
 use crate::snapshot;
@@ -129,6 +135,7 @@ fn told(responses: &[DeltaDiscoveryResponse]) -> Vec<String> {
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
+#[allow(clippy::needless_pass_by_value)]
 fn ask(stream: &mut Stream, request: DeltaDiscoveryRequest) -> Vec<DeltaDiscoveryResponse> {
     stream.on_request(NOW, &request).unwrap()
 }
