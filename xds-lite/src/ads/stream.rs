@@ -71,10 +71,9 @@ impl Stream {
     /// There is a new snapshot.
     pub fn on_snapshot(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
         let snapshot = Arc::clone(&published.snapshot);
-        let diff_fits = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.number + 1 == snapshot.number);
+        let diff_fits = self.current.as_ref().is_some_and(|current| {
+            current.number + 1 == snapshot.number && current.settling == snapshot.settling
+        });
         self.current = Some(Arc::clone(&snapshot));
         let mut responses = Vec::new();
         let mut removals = Vec::new();

@@ -197,7 +197,7 @@ impl TypeState {
                 Pattern::Under(service) => snapshot.under(kind, service).collect(),
                 Pattern::Name(name) => snapshot.get(kind, name).into_iter().collect(),
             };
-            if matches.is_empty() {
+            if matches.is_empty() && !self.may_be_there(kind, snapshot, &pattern) {
                 cargo.removed.push(pattern.text());
             }
             for item in matches {
@@ -245,7 +245,9 @@ impl TypeState {
         let changed = diff.changed[kind as usize]
             .iter()
             .filter(|name| self.subscription.covers(name));
-        let removed = diff.removed[kind as usize].iter().filter(|name| self.holds(name));
+        let removed = diff.removed[kind as usize]
+            .iter()
+            .filter(|name| self.holds(name) && !self.is_spared(kind, snapshot, name));
         Cargo {
             resources: changed
                 .filter_map(|name| snapshot.get(kind, name).cloned())
@@ -260,12 +262,31 @@ impl TypeState {
             .is_some_and(|progress| !progress.sent.is_empty())
     }
 
+    /// Whether the sidecar knows this instance from before, and it is too early to say that it is gone.
+    fn is_spared(&self, kind: Kind, snapshot: &Snapshot, name: &str) -> bool {
+        snapshot.settling
+            && kind == Kind::Instance
+            && self.progress.get(name).is_some_and(|progress| progress.brought)
+    }
+
+    /// As [`Self::is_spared`], of any that a pattern covers.
+    fn may_be_there(&self, kind: Kind, snapshot: &Snapshot, pattern: &Pattern) -> bool {
+        let covered = |name: &String| match pattern {
+            Pattern::All => true,
+            Pattern::Under(service) => name.split('/').next() == Some(service),
+            Pattern::Name(wanted) => name == wanted,
+        };
+        let mut covered = self.progress.keys().filter(|name| covered(name));
+        covered.any(|name| self.is_spared(kind, snapshot, name))
+    }
+
     fn gone(&self, kind: Kind, snapshot: &Snapshot) -> Vec<String> {
         let held = self
             .progress
             .iter()
             .filter(|(_, progress)| !progress.sent.is_empty());
         let gone = held.filter(|(name, _)| snapshot.get(kind, name).is_none());
+        let gone = gone.filter(|(name, _)| !self.is_spared(kind, snapshot, name));
         gone.map(|(name, _)| name.clone()).collect()
     }
 

@@ -14,6 +14,7 @@ use crate::snapshot;
 /// Snapshots that follow each other, as the publisher makes them.
 #[derive(Default)]
 struct World {
+    settling: bool,
     number: u64,
     documents: BTreeMap<Key, Arc<Stored>>,
     last: Option<Arc<Snapshot>>,
@@ -57,7 +58,11 @@ impl World {
             trust_domain: "mesh.local".into(),
             bundle_pem: "OWN".into(),
         };
-        let next = Arc::new(snapshot::build(Catalog::of(&state, &authority), self.number));
+        let next = Arc::new(snapshot::build(
+            Catalog::of(&state, &authority),
+            self.number,
+            self.settling,
+        ));
         self.number += 1;
         let diff = self
             .last
@@ -440,4 +445,25 @@ fn a_large_answer_is_cut_and_a_huge_resource_goes_alone() {
     ]);
     assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
     assert_eq!(parts(Vec::new()).len(), 1);
+}
+
+#[test]
+fn soon_after_a_start_no_instance_a_sidecar_knows_from_before_is_called_gone() {
+    let mut world = World::with(&[&instance("a/1", 1)]);
+    world.settling = true;
+    let mut stream = started(&mut world);
+    let mut resumed = subscribe(Kind::Instance, &["a/*", "b/*", "c/*"]);
+    resumed.initial_resource_versions = [
+        ("a/1".into(), "old".into()),
+        ("a/2".into(), "x".into()),
+        ("b/1".into(), "x".into()),
+    ]
+    .into();
+    assert_eq!(told(&ask(&mut stream, resumed)), ["Instance+a/1", "Instance-c/*"]);
+    world.put(&instance("a/2", 2));
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance+a/2"]);
+    world.delete(Kind::Instance, "a/1");
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance-a/1"]);
+    world.settling = false;
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance-b/1"]);
 }
