@@ -96,7 +96,12 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<App, St
         bundle_pem: ca.bundle_pem().to_owned(),
     };
     let (published, snapshots) = watch::channel(None);
-    tokio::spawn(publisher::run(registry.state(), authority.clone(), published));
+    tokio::spawn(publisher::run(
+        registry.state(),
+        authority.clone(),
+        options.registration_grace,
+        published,
+    ));
     let book = Arc::new(Book::default());
     let metrics = Metrics::new()?;
     metrics.observe(Arc::clone(&book), registry.state(), snapshots.clone());

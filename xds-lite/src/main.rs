@@ -35,7 +35,7 @@ async fn run(options: &Options) -> Result<(), String> {
         announce(&format!(
             "ready grpc={} metrics={}",
             addresses.grpc, addresses.metrics
-        ))
+        ));
     })
     .await;
     tracing::info!("stopped");

@@ -42,6 +42,7 @@ impl Metrics {
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_target_info()
+            .scope_info_enabled(false)
             .build()
             .map_err(|error| format!("cannot make the metrics: {error}"))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();

@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub number: u64,
     /// Hash of all names and versions: equal content, equal version, on every replica.
     pub version: String,
+    /// This process has started a moment ago: sidecars may not have had the time to register here again. An instance that a
+    /// sidecar knows from before, and that is not here, may be there all the same: it is not called removed yet.
+    pub settling: bool,
     items: [BTreeMap<String, Arc<Item>>; KINDS],
 }
 
@@ -49,7 +52,7 @@ impl Snapshot {
 
 /// Makes the snapshot that follows `previous`.
 #[must_use]
-pub fn build(catalog: Catalog, previous: u64) -> Snapshot {
+pub fn build(catalog: Catalog, previous: u64, settling: bool) -> Snapshot {
     let mut text = String::new();
     for item in catalog.items.iter().flat_map(BTreeMap::values) {
         text.push_str(item.kind.as_str());
@@ -62,6 +65,7 @@ pub fn build(catalog: Catalog, previous: u64) -> Snapshot {
     Snapshot {
         number: previous + 1,
         version: mesh_proto::version_of(text.as_bytes()),
+        settling,
         items: catalog.items,
     }
 }
@@ -155,7 +159,7 @@ mod tests {
     }
 
     fn snapshot(texts: &[&str], previous: u64) -> Snapshot {
-        build(Catalog::of(&state(texts), &authority()), previous)
+        build(Catalog::of(&state(texts), &authority()), previous, false)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::ads::book::Sidecar;
-use crate::ads::stream;
+use crate::ads::types;
 use crate::caller;
 use crate::control::Control;
 use crate::registry::State;
@@ -160,7 +160,7 @@ fn registry_status(control: &Control, state: &State) -> RegistryStatus {
     }
 }
 
-fn sidecar_status(sidecar: &Sidecar, kept: Option<&stream::Nack>, filter: &Filter) -> SidecarStatus {
+fn sidecar_status(sidecar: &Sidecar, kept: Option<&types::Nack>, filter: &Filter) -> SidecarStatus {
     let stream = sidecar.stream();
     let resources = stream
         .progress()
@@ -188,7 +188,7 @@ fn sidecar_status(sidecar: &Sidecar, kept: Option<&stream::Nack>, filter: &Filte
     }
 }
 
-fn nack(nack: &stream::Nack) -> Nack {
+fn nack(nack: &types::Nack) -> Nack {
     Nack {
         type_url: nack.kind.type_url().to_owned(),
         name: nack.name.clone(),

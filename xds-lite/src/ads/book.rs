@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::stream::{Nack, Stream};
+use super::stream::Stream;
+use super::types::Nack;
 
 /// How long the newest refusal of a sidecar is remembered after it went.
 const NACK_KEPT: Duration = Duration::from_secs(3600);

@@ -10,3 +10,4 @@ pub mod book;
 pub mod service;
 pub mod stream;
 pub mod subscription;
+pub mod types;

@@ -1,6 +1,12 @@
 //! Conversations with the stream: what is asked, what is answered, what is not said twice.
 
+use std::collections::BTreeMap;
+
+use mesh_proto::google::rpc;
+
 use super::*;
+use crate::ads::subscription::PATTERN_BYTES_MAX;
+use crate::ads::types::UNANSWERED_MAX;
 use crate::catalog::{Authority, Catalog};
 use crate::registry::{Key, State, Stored, codec};
 use crate::snapshot;
@@ -8,6 +14,7 @@ use crate::snapshot;
 /// Snapshots that follow each other, as the publisher makes them.
 #[derive(Default)]
 struct World {
+    settling: bool,
     number: u64,
     documents: BTreeMap<Key, Arc<Stored>>,
     last: Option<Arc<Snapshot>>,
@@ -51,7 +58,11 @@ impl World {
             trust_domain: "mesh.local".into(),
             bundle_pem: "OWN".into(),
         };
-        let next = Arc::new(snapshot::build(Catalog::of(&state, &authority), self.number));
+        let next = Arc::new(snapshot::build(
+            Catalog::of(&state, &authority),
+            self.number,
+            self.settling,
+        ));
         self.number += 1;
         let diff = self
             .last
@@ -129,6 +140,7 @@ fn told(responses: &[DeltaDiscoveryResponse]) -> Vec<String> {
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
+#[allow(clippy::needless_pass_by_value)]
 fn ask(stream: &mut Stream, request: DeltaDiscoveryRequest) -> Vec<DeltaDiscoveryResponse> {
     stream.on_request(NOW, &request).unwrap()
 }
@@ -433,4 +445,25 @@ fn a_large_answer_is_cut_and_a_huge_resource_goes_alone() {
     ]);
     assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
     assert_eq!(parts(Vec::new()).len(), 1);
+}
+
+#[test]
+fn soon_after_a_start_no_instance_a_sidecar_knows_from_before_is_called_gone() {
+    let mut world = World::with(&[&instance("a/1", 1)]);
+    world.settling = true;
+    let mut stream = started(&mut world);
+    let mut resumed = subscribe(Kind::Instance, &["a/*", "b/*", "c/*"]);
+    resumed.initial_resource_versions = [
+        ("a/1".into(), "old".into()),
+        ("a/2".into(), "x".into()),
+        ("b/1".into(), "x".into()),
+    ]
+    .into();
+    assert_eq!(told(&ask(&mut stream, resumed)), ["Instance+a/1", "Instance-c/*"]);
+    world.put(&instance("a/2", 2));
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance+a/2"]);
+    world.delete(Kind::Instance, "a/1");
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance-a/1"]);
+    world.settling = false;
+    assert_eq!(told(&stream.on_snapshot(&world.publish())), ["Instance-b/1"]);
 }

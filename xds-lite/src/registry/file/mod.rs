@@ -10,6 +10,7 @@
 //! The store itself is in [`store`] and knows no task and no clock; this file runs it off the async threads.
 
 mod journal;
+mod read;
 mod store;
 
 use std::path::PathBuf;
