@@ -126,7 +126,7 @@ impl DocumentsService {
         self.control.registry.write(writes).await?;
         tracing::info!(operator, document = %key, "deleted");
         Ok(DeleteResponse {
-            deleted: Some(message(stored)),
+            deleted: Some(message(stored, &state)),
         })
     }
 }
@@ -149,7 +149,7 @@ impl Documents for DocumentsService {
             name: request.name,
         };
         match find(&state, &key) {
-            Some(stored) => Ok(Response::new(message(stored))),
+            Some(stored) => Ok(Response::new(message(stored, &state))),
             None => Err(not_found(&key, &state)),
         }
     }
@@ -161,7 +161,7 @@ impl Documents for DocumentsService {
         let documents = everything(&state);
         let documents = documents.iter().filter(|(key, _)| wanted(key));
         Ok(Response::new(ListResponse {
-            documents: documents.map(|(_, stored)| message(stored)).collect(),
+            documents: documents.map(|(_, stored)| message(stored, &state)).collect(),
         }))
     }
 
@@ -196,7 +196,7 @@ async fn watch(control: Arc<Control>, wanted: Wanted, events: mpsc::Sender<Resul
         if state.loaded {
             let mut now = everything(&state);
             now.retain(|key, _| wanted(key));
-            let mut changes = changes(&told, &now);
+            let mut changes = changes(&told, &now, &state);
             if !synced {
                 synced = true;
                 changes.push(event(Event::Synced, None));
@@ -219,16 +219,20 @@ async fn watch(control: Arc<Control>, wanted: Wanted, events: mpsc::Sender<Resul
     }
 }
 
-fn changes(before: &BTreeMap<Key, Arc<Stored>>, now: &BTreeMap<Key, Arc<Stored>>) -> Vec<WatchResponse> {
+fn changes(
+    before: &BTreeMap<Key, Arc<Stored>>,
+    now: &BTreeMap<Key, Arc<Stored>>,
+    state: &State,
+) -> Vec<WatchResponse> {
     let stored = now.iter().filter(|(key, stored)| {
         before
             .get(key)
             .is_none_or(|old| !Arc::ptr_eq(old, stored) && old.revision != stored.revision)
     });
     let gone = before.iter().filter(|(key, _)| !now.contains_key(key));
-    let stored = stored.map(|(_, stored)| event(Event::Stored, Some(message(stored))));
+    let stored = stored.map(|(_, stored)| event(Event::Stored, Some(message(stored, state))));
     stored
-        .chain(gone.map(|(_, stored)| event(Event::Deleted, Some(message(stored)))))
+        .chain(gone.map(|(_, stored)| event(Event::Deleted, Some(message(stored, state)))))
         .collect()
 }
 
@@ -281,13 +285,20 @@ fn kind(text: &str) -> Result<Kind, Status> {
     })
 }
 
-fn message(stored: &Arc<Stored>) -> StoredDocument {
+/// A registered instance has no revision: nobody may compare-and-set what its sidecar says.
+fn message(stored: &Arc<Stored>, state: &State) -> StoredDocument {
+    let registered = state.instances.get(stored.item.resource.name());
+    let is_registered = registered.is_some_and(|registered| Arc::ptr_eq(registered, stored));
     StoredDocument {
         document: Some(Document {
             resource: Some(stored.item.resource.clone()),
         }),
         version: stored.item.version.clone(),
-        revision: stored.revision.clone(),
+        revision: if is_registered {
+            String::new()
+        } else {
+            stored.revision.clone()
+        },
         modified: Some(stored.modified.into()),
     }
 }

@@ -38,7 +38,7 @@ pub trait Registry: Send + Sync + 'static {
     /// Stores and deletes all of this or nothing. When it returns, the view holds it.
     ///
     /// # Errors
-    /// [`WriteError`]; nothing was stored, unless it is [`WriteError::Unavailable`], where that is not known.
+    /// [`WriteError`]; nothing was stored, unless it is [`WriteError::OutcomeUnknown`].
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Revision>, WriteError>;
 
     /// Adds an instance, or replaces it, or takes it over from whoever held it. When it returns, the view holds it.
@@ -93,8 +93,10 @@ pub enum WriteError {
     Lost(Vec<String>),
     /// More than the store can hold; says what to do.
     TooLarge(String),
-    /// No contact with the store.
+    /// No contact with the store; nothing was stored.
     Unavailable(String),
+    /// Contact was lost on the way: whether it was stored is not known.
+    OutcomeUnknown(String),
     /// The store refused.
     Failed(String),
 }
@@ -103,9 +105,10 @@ impl std::fmt::Display for WriteError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             WriteError::Lost(lines) => f.write_str(&lines.join("; ")),
-            WriteError::TooLarge(why) | WriteError::Unavailable(why) | WriteError::Failed(why) => {
-                f.write_str(why)
-            }
+            WriteError::TooLarge(why)
+            | WriteError::Unavailable(why)
+            | WriteError::OutcomeUnknown(why)
+            | WriteError::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -117,6 +120,8 @@ impl From<WriteError> for tonic::Status {
             WriteError::Lost(_) => tonic::Status::aborted(text),
             WriteError::TooLarge(_) => tonic::Status::resource_exhausted(text),
             WriteError::Unavailable(_) => tonic::Status::unavailable(text),
+            // Not UNAVAILABLE: clients would send the write again, elsewhere.
+            WriteError::OutcomeUnknown(_) => tonic::Status::deadline_exceeded(text),
             WriteError::Failed(_) => tonic::Status::internal(text),
         }
     }

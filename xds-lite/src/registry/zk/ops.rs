@@ -260,7 +260,7 @@ async fn bounded<T>(
     };
     match tokio::time::timeout(WRITE_TIMEOUT, work(&client)).await {
         Ok(result) => result,
-        Err(_) => Err(WriteError::Unavailable(format!(
+        Err(_) => Err(WriteError::OutcomeUnknown(format!(
             "{} did not answer within {WRITE_TIMEOUT:?}; look whether the change was made before trying again",
             shared.address
         ))),
@@ -273,7 +273,7 @@ fn failed(error: &Error) -> WriteError {
         | Error::SessionExpired
         | Error::Timeout
         | Error::ClientClosed
-        | Error::NoHosts => WriteError::Unavailable(format!(
+        | Error::NoHosts => WriteError::OutcomeUnknown(format!(
             "contact with ZooKeeper was lost ({error}); look whether the change was made before trying again"
         )),
         Error::NoAuth | Error::AuthFailed => WriteError::Failed(format!(
