@@ -40,6 +40,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 /// The wall clock decides when a certificate is due and may be set; it is looked at this often.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
+/// No certificate is renewed sooner than this after it came, however short its life.
+const RENEW_LEAST: Duration = Duration::from_secs(1);
 /// How long signing may take.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -112,7 +114,8 @@ impl Next {
 #[must_use]
 pub fn renewal(not_before: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
     let life = not_after.duration_since(not_before).unwrap_or_default();
-    not_before + life.mul_f64(RENEW_AT * (1.0 + RENEW_JITTER * (2.0 * random - 1.0)))
+    let share = RENEW_AT * (1.0 + RENEW_JITTER * (2.0 * random - 1.0));
+    not_before + life.mul_f64(share).max(RENEW_LEAST)
 }
 
 impl Identity {
@@ -212,7 +215,8 @@ impl Identity {
         for offset in 0..self.servers.count() {
             match self.ask(turn.wrapping_add(offset)).await {
                 Ok(credentials) => {
-                    let due = renewal(credentials.not_before, credentials.not_after, random());
+                    // Counted from here: it begins a little in the past, which for a short life would be due at once.
+                    let due = renewal(SystemTime::now(), credentials.not_after, random());
                     self.put_into_force(credentials, "signed");
                     return Ok(due);
                 }
