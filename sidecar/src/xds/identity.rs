@@ -35,6 +35,8 @@ pub const FILE: &str = "credentials.pem";
 /// A certificate is renewed when this share of its life has passed, moved by up to the jitter to either side.
 const RENEW_AT: f64 = 0.5;
 const RENEW_JITTER: f64 = 0.1;
+/// It is told again that there is no new one when this share of its life is left.
+const WARN_AT: f64 = 1.0 / 3.0;
 /// First and longest wait between two tries.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
@@ -155,9 +157,11 @@ impl Identity {
                 Err(why) => {
                     next = Next::Retry(Instant::now() + backoff.next(random()));
                     turn = turn.wrapping_add(1);
-                    if *why != told {
+                    // The same trouble again is not news, but that it grows urgent is.
+                    let news = format!("{why} {:?}", self.urgency());
+                    if news != told {
                         tracing::error!("no new certificate: {why}; {}", self.what_is_left());
-                        told.clone_from(why);
+                        told = news;
                     }
                 }
             }
@@ -392,6 +396,18 @@ impl Identity {
         }
     }
 
+    fn urgency(&self) -> Urgency {
+        let Some(own) = self.shared.credentials() else {
+            return Urgency::None;
+        };
+        let life = own.not_after.duration_since(own.not_before).unwrap_or_default();
+        match own.remaining(SystemTime::now()) {
+            Duration::ZERO => Urgency::Expired,
+            left if left < life.mul_f64(WARN_AT) => Urgency::Soon,
+            _ => Urgency::None,
+        }
+    }
+
     fn what_is_left(&self) -> String {
         match self.shared.credentials() {
             None => "waiting, and trying again".into(),
@@ -401,6 +417,14 @@ impl Identity {
             },
         }
     }
+}
+
+/// How bad it is that there is no new certificate.
+#[derive(Debug)]
+enum Urgency {
+    None,
+    Soon,
+    Expired,
 }
 
 /// Why nothing was signed.
