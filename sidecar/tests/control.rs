@@ -193,7 +193,7 @@ async fn each_field_of_a_policy_wrong_in_turn_is_refused_by_its_place_and_the_on
     let (folder, ca) = mesh("policy", "good");
     let fake = Fake::start(&ca).await;
     let good = policy("[{callers: [{service: web.portfolio}]}]");
-    fake.hold(&[good.clone()]);
+    fake.hold(std::slice::from_ref(&good));
     let sidecar = Sidecar::start(&folder, &[fake.address], "").unwrap();
     sidecar.ready().await;
     let before = sidecar.shared.snapshot().resources.policies["market.quotes"]["readers"].clone();

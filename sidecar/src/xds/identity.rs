@@ -12,14 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use mesh_link::{Credentials, credentials, grpc};
+use mesh_link::{Credentials, credentials};
 use mesh_proto::domain::TrustBundle;
 use mesh_proto::v1::identity_client::IdentityClient;
 use mesh_proto::v1::{SignCertificateRequest, SignCertificateResponse};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +24,7 @@ use super::backoff::{Backoff, random};
 use super::judge;
 use super::numbers::Numbers;
 use super::servers::Servers;
+use super::signing::{Refusal, make_key, pem};
 use crate::readiness::{Need, Readiness};
 use crate::{Shared, files};
 
@@ -427,53 +425,6 @@ enum Urgency {
     Expired,
 }
 
-/// Why nothing was signed.
-struct Refusal {
-    /// The server understood and said no; otherwise it was not reached, or something else went wrong.
-    judged: bool,
-    why: String,
-}
-
-impl Refusal {
-    fn of(server: &str, status: &tonic::Status) -> Self {
-        use tonic::Code;
-        let explained = grpc::explain(server, status);
-        let code = matches!(
-            status.code(),
-            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument
-        );
-        Self {
-            judged: code || explained.contains("refused our certificate"),
-            why: explained,
-        }
-    }
-}
-
-fn make_key() -> Result<(PrivateKeyDer<'static>, Vec<u8>), String> {
-    let fail = |error: rcgen::Error| format!("cannot make a key: {error}");
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let request = CertificateParams::default()
-        .serialize_request(&key)
-        .map_err(fail)?;
-    let der = PrivatePkcs8KeyDer::from(key.serialize_der());
-    Ok((der.into(), request.der().to_vec()))
-}
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let digits = BASE64_STANDARD.encode(der);
-    let mut rest = digits.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,19 +449,5 @@ mod tests {
         let now = Instant::now();
         assert!(next.wait(now, wall - Duration::from_secs(86_400)) > Duration::from_secs(60));
         assert!(next.wait(now, wall + Duration::from_secs(86_400)).is_zero());
-    }
-
-    #[test]
-    fn key_and_chain_come_back_out_of_one_file() {
-        let (key, csr) = make_key().unwrap();
-        let text = format!(
-            "{}{}",
-            pem("PRIVATE KEY", key.secret_der()),
-            pem("CERTIFICATE REQUEST", &csr)
-        );
-        use rustls::pki_types::pem::PemObject;
-        let back = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap();
-        assert_eq!(back.secret_der(), key.secret_der());
-        assert!(text.lines().all(|line| line.len() <= 64));
     }
 }

@@ -86,7 +86,7 @@ impl TlsFromFiles {
             match &result {
                 Ok(()) => tracing::info!("new certificate in force, from files"),
                 Err(why) => {
-                    tracing::error!("the certificate files are not used, those before stay in force: {why}")
+                    tracing::error!("the certificate files are not used, those before stay in force: {why}");
                 }
             }
             if let Some(reply) = reply {

@@ -2,6 +2,7 @@
 //! and writes down what it hears.
 #![allow(
     dead_code,
+    unreachable_pub,
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,

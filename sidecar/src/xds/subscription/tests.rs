@@ -365,7 +365,10 @@ fn a_service_that_mentions_a_schema_is_followed_by_asking_for_it() {
         &[service(&told)],
         &["market.orders", "web.portfolio"],
     ));
-    assert_eq!(subscribed(&outcome.send, Kind::Schema), [hash.clone()]);
+    assert_eq!(
+        subscribed(&outcome.send, Kind::Schema),
+        std::slice::from_ref(&hash)
+    );
     let outcome = subscription.on_response(push(Kind::Schema, &[schema(mesh_proto::DESCRIPTORS)], &[]));
     assert_eq!(refusal(&outcome), "");
     assert_eq!(subscription.resources().schemas.len(), 1);
