@@ -121,7 +121,7 @@ impl ControlSide {
             .map_err(|why| format!("control.ca: {why}"))?;
         let subscription = Subscription::new(&self.shared.config, told.trust_domain);
         let held = Arc::new(Mutex::new(subscription));
-        client::restore(&self.shared, &servers, &held, &self.readiness);
+        client::restore(&self.shared, &servers, &held, &self.numbers, &self.readiness);
         if self.shared.config.tls.is_none() {
             let (renewals, asked) = identity::renewals();
             let identity = Identity {

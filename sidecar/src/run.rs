@@ -83,7 +83,7 @@ pub fn check(config: &Config) -> Result<(), Faults> {
     }
     match &config.source {
         Source::Control(control) => {
-            drop(check.leaf("control.ca", Servers::new(control.clone()).authorities()))
+            drop(check.leaf("control.ca", Servers::new(control.clone()).authorities()));
         }
         Source::Files(path) => drop(check.part("", standalone::load(path, config))),
     }

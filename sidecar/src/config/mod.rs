@@ -4,11 +4,13 @@
 //!  YAML file ──raw──► leaves by place ◄── MESH_SIDECAR_… ──read──► Config, or every fault with its place
 //! ```
 
+mod node;
 mod raw;
 mod read;
 mod show;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

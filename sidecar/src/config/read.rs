@@ -1,25 +1,17 @@
 //! From what was typed to what it means, with every fault told at once.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use mesh_proto::domain::{Instance, Locality};
 use mesh_proto::fault::{Check, Faults};
-use mesh_proto::name::{InstanceName, ServiceName, TrustDomain};
-use mesh_proto::v1;
+use mesh_proto::name::{ServiceName, TrustDomain};
 
 use super::raw::{Leaf, Raw, RawExposed, Typed};
-use super::{
-    AccessLog, Config, Control, Drain, Edge, EdgeTls, Exposed, Inbound, Node, Outbound, Source, TlsFiles,
-};
+use super::values::{Reader, duration, read_file, read_prefix};
+use super::{AccessLog, Config, Control, Drain, Edge, EdgeTls, Exposed, Inbound, Outbound, Source, TlsFiles};
 
-/// Largest configuration file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Most entries of any list in it.
-const ENTRIES_MAX: usize = 1000;
 const THREADS_MAX: u64 = 64;
 /// Data threads where nothing is said: as many as there are cores, up to this.
 const THREADS_DEFAULT_MAX: usize = 4;
@@ -70,30 +62,6 @@ impl Config {
     }
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let fail = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "is not there; write the path of the configuration file".to_owned(),
-        std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(fail)?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(fail)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(text)
-}
-
-struct Reader<'a> {
-    raw: Raw,
-    check: Check,
-    base: &'a Path,
-}
-
 impl Reader<'_> {
     fn config(&mut self) -> Option<Config> {
         let source = self.source();
@@ -101,8 +69,8 @@ impl Reader<'_> {
         let inbound = self.inbound();
         let outbound = self.outbound();
         let edge = self.edge();
-        let admin = self.section_listen("admin");
-        let metrics = self.section_listen("metrics");
+        let admin = self.section_listen("admin", "admin.listen");
+        let metrics = self.section_listen("metrics", "metrics.listen");
         let state_dir = self.path("stateDir");
         let dependencies = self.services("dependencies");
         let node = self.node(inbound.as_ref(), edge.as_ref(), outbound.as_ref());
@@ -131,100 +99,6 @@ impl Reader<'_> {
             access_log,
             drain,
         })
-    }
-
-    fn node(
-        &mut self,
-        inbound: Option<&Inbound>,
-        edge: Option<&Edge>,
-        outbound: Option<&Outbound>,
-    ) -> Option<Node> {
-        let service = self.required("node.service", "write the service this sidecar stands next to");
-        let service = service.and_then(|leaf| self.leaf(&leaf, ServiceName::parse));
-        let locality = Locality {
-            region: self.text("node.locality.region").unwrap_or_default().into(),
-            zone: self.text("node.locality.zone").unwrap_or_default().into(),
-            sub_zone: self.text("node.locality.subZone").unwrap_or_default().into(),
-        };
-        let listen = inbound
-            .map(|i| i.listen)
-            .or(edge.map(|e| e.listen))
-            .or(outbound.map(|o| o.listen));
-        let id = self.node_id(listen);
-        let address = self.node_address(inbound);
-        let service = service?;
-        let (id, address) = (id?, address?);
-        // What will be registered is judged as whoever reads it will.
-        let place = self.place_of("node.id");
-        self.check
-            .leaf(&place, InstanceName::parse(&format!("{service}/{id}")))?;
-        self.check_address(&address)?;
-        Some(Node {
-            service,
-            id: id.into(),
-            address: address.into(),
-            locality,
-        })
-    }
-
-    fn node_id(&mut self, listen: Option<SocketAddr>) -> Option<String> {
-        if let Some(id) = self.text("node.id") {
-            return Some(id);
-        }
-        match listen {
-            Some(listen) if listen.port() != 0 => Some(format!("{}-{}", host_name(), listen.port())),
-            Some(_) => {
-                self.check.fault(
-                    "node.id",
-                    "is missing, and cannot be made up while the port is 0; write a name unique in the service",
-                );
-                None
-            }
-            // That nothing listens is a fault of its own.
-            None => Some(host_name()),
-        }
-    }
-
-    /// Where the mesh is told to reach this sidecar.
-    fn node_address(&mut self, inbound: Option<&Inbound>) -> Option<String> {
-        if let Some(address) = self.text("node.address") {
-            return Some(address);
-        }
-        let Some(inbound) = inbound else {
-            return Some(host_name());
-        };
-        if self.raw.sections.contains("control") && inbound.listen.ip().is_unspecified() {
-            self.check.fault(
-                "node.address",
-                format!(
-                    "is missing; inbound.listen is {}, which is no address others can connect to: write the IP address \
-                     or host name under which they reach it",
-                    inbound.listen
-                ),
-            );
-            return None;
-        }
-        Some(inbound.listen.ip().to_string())
-    }
-
-    fn check_address(&mut self, address: &str) -> Option<()> {
-        let probe = v1::Instance {
-            metadata: Some(v1::Metadata {
-                name: "a/a".into(),
-                ..Default::default()
-            }),
-            spec: Some(v1::InstanceSpec {
-                address: address.into(),
-                port: 1,
-                ..Default::default()
-            }),
-        };
-        let place = self.place_of("node.address");
-        let judged = Instance::try_from(probe).map_err(|faults| {
-            let messages: Vec<_> = faults.0.into_iter().map(|fault| fault.message).collect();
-            messages.join("; ")
-        });
-        self.check.leaf(&place, judged).map(drop)
     }
 
     fn source(&mut self) -> Option<Source> {
@@ -539,128 +413,6 @@ impl Reader<'_> {
             }
         }
     }
-
-    fn loopback(&mut self, key: &'static str, address: Option<SocketAddr>) {
-        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
-            let place = self.place_of(key);
-            let port = address.port();
-            self.check.fault(
-                place,
-                format!("{address} is not a loopback address, and whoever connects here is trusted; write 127.0.0.1:{port}"),
-            );
-        }
-    }
-
-    fn section_listen(&mut self, section: &'static str) -> Option<SocketAddr> {
-        if !self.raw.sections.contains(section) {
-            return None;
-        }
-        let key = if section == "admin" {
-            "admin.listen"
-        } else {
-            "metrics.listen"
-        };
-        self.address(key, "write an address and port")
-    }
-
-    fn services(&mut self, key: &'static str) -> Vec<ServiceName> {
-        let place = self.place_of(key);
-        let texts = self.texts(key);
-        self.few(&place, texts.len());
-        let mut services = Vec::new();
-        for (index, text) in texts.iter().enumerate() {
-            services.extend(
-                self.check
-                    .leaf(&format!("{place}[{index}]"), ServiceName::parse(text)),
-            );
-        }
-        services
-    }
-
-    fn few(&mut self, place: &str, entries: usize) {
-        if entries > ENTRIES_MAX {
-            self.check.fault(
-                place,
-                format!("has {entries} entries; at most {ENTRIES_MAX} are allowed"),
-            );
-        }
-    }
-
-    fn address(&mut self, key: &'static str, fix: &str) -> Option<SocketAddr> {
-        let leaf = self.required(key, fix)?;
-        self.leaf(&leaf, |text| {
-            text.parse()
-                .map_err(|_| format!("{text:?} is not an IP address and port, such as 127.0.0.1:15006"))
-        })
-    }
-
-    fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        let leaf = self.text_leaf(key)?;
-        self.as_path(&leaf)
-    }
-
-    fn as_path(&mut self, leaf: &(String, String)) -> Option<PathBuf> {
-        let base = self.base;
-        self.leaf(leaf, |text| match text {
-            "" => Err("is blank; write a path".to_owned()),
-            text => Ok(base.join(text)),
-        })
-    }
-
-    fn leaf<T>(
-        &mut self,
-        (place, text): &(String, String),
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        self.check.leaf(place, read(text))
-    }
-
-    fn required(&mut self, key: &'static str, fix: &str) -> Option<(String, String)> {
-        let found = self.text_leaf(key);
-        if found.is_none() {
-            self.missing(key, fix);
-        }
-        found
-    }
-
-    fn missing(&mut self, key: &'static str, fix: &str) {
-        // A value of the wrong shape has been told already.
-        if !self.raw.refused.contains(key) {
-            let place = self.place_of(key);
-            self.check.fault(place, format!("is missing; {fix}"));
-        }
-    }
-
-    fn text(&self, key: &'static str) -> Option<String> {
-        self.text_leaf(key).map(|(_, text)| text)
-    }
-
-    fn text_leaf(&self, key: &'static str) -> Option<(String, String)> {
-        match self.raw.leaves.get(key)? {
-            Leaf {
-                place,
-                value: Typed::Text(text),
-            } => Some((place.clone(), text.clone())),
-            _ => None,
-        }
-    }
-
-    fn texts(&self, key: &'static str) -> Vec<String> {
-        match self.raw.leaves.get(key) {
-            Some(Leaf {
-                value: Typed::Texts(texts),
-                ..
-            }) => texts.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn place_of(&self, key: &'static str) -> String {
-        self.raw
-            .leaves
-            .get(key)
-            .map_or_else(|| key.to_owned(), |leaf| leaf.place.clone())
-    }
 }
 
 fn read_exposed(entry: &RawExposed) -> Result<Exposed, Faults> {
@@ -671,63 +423,4 @@ fn read_exposed(entry: &RawExposed) -> Result<Exposed, Faults> {
         .as_deref()
         .and_then(|prefix| check.leaf("prefix", read_prefix(prefix)));
     check.finish(service.map(|service| Exposed { service, prefix }))
-}
-
-fn read_prefix(text: &str) -> Result<Arc<str>, String> {
-    let plain = |segment: &str| {
-        !segment.is_empty()
-            && segment != "."
-            && segment != ".."
-            && segment
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
-    };
-    if !text.starts_with('/') {
-        Err(format!(
-            "{text:?} does not begin with '/'; write for example /portfolio"
-        ))
-    } else if text.ends_with('/') {
-        Err(format!(
-            "{text:?} ends with '/'; write for example /portfolio, or leave it out"
-        ))
-    } else if !text[1..].split('/').all(plain) {
-        Err(format!(
-            "{text:?} is not a plain path: write letters, digits, '-', '.', '_' and '~' between single '/'"
-        ))
-    } else {
-        Ok(text.into())
-    }
-}
-
-/// `250ms`, `5s`, `2m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let fail = || format!("{text:?} is not a duration; write for example 250ms, 5s or 2m");
-    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
-    let number: u64 = text[..unit].parse().map_err(|_| fail())?;
-    let millis = match &text[unit..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(fail()),
-    };
-    number
-        .checked_mul(millis)
-        .map(Duration::from_millis)
-        .ok_or_else(fail)
-}
-
-/// This host's name, cut to what an instance id may hold.
-fn host_name() -> String {
-    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean: String = told
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.')
-        .take(64)
-        .collect();
-    match clean.trim_start_matches(['-', '.']) {
-        "" => IpAddr::from([127, 0, 0, 1]).to_string(),
-        name => name.to_owned(),
-    }
 }

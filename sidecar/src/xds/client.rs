@@ -218,6 +218,8 @@ pub async fn keep_last_good(
     let mut stopping = false;
     while !stopping {
         tokio::select! {
+            // A change is kept even if the end comes with it.
+            biased;
             () = changed.notified() => {
                 tokio::select! {
                     () = tokio::time::sleep(SAVE_DELAY) => {}
@@ -255,7 +257,7 @@ async fn save(path: PathBuf, holdings: super::holdings::Holdings, shared: &Share
 }
 
 /// Puts the last good copy into force, if there is one.
-pub fn restore(shared: &Shared, servers: &Servers, held: &Held, readiness: &Readiness) {
+pub fn restore(shared: &Shared, servers: &Servers, held: &Held, numbers: &Numbers, readiness: &Readiness) {
     let Some(path) = last_good::path(&shared.config) else {
         return;
     };
@@ -278,6 +280,7 @@ pub fn restore(shared: &Shared, servers: &Servers, held: &Held, readiness: &Read
     let resources = subscription.resources();
     drop(subscription);
     shared.publish(Arc::new(resources));
+    numbers.contact_before(loaded.age);
     let age = loaded.age.as_secs();
     if loaded.fresh {
         tracing::info!("the last good copy is in force, {age} s old, until xds-lite says otherwise");

@@ -12,14 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use mesh_link::{Credentials, credentials, grpc};
+use mesh_link::{Credentials, credentials};
 use mesh_proto::domain::TrustBundle;
 use mesh_proto::v1::identity_client::IdentityClient;
 use mesh_proto::v1::{SignCertificateRequest, SignCertificateResponse};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +24,7 @@ use super::backoff::{Backoff, random};
 use super::judge;
 use super::numbers::Numbers;
 use super::servers::Servers;
+use super::signing::{Refusal, make_key, pem};
 use crate::readiness::{Need, Readiness};
 use crate::{Shared, files};
 
@@ -35,11 +33,15 @@ pub const FILE: &str = "credentials.pem";
 /// A certificate is renewed when this share of its life has passed, moved by up to the jitter to either side.
 const RENEW_AT: f64 = 0.5;
 const RENEW_JITTER: f64 = 0.1;
+/// It is told again that there is no new one when this share of its life is left.
+const WARN_AT: f64 = 1.0 / 3.0;
 /// First and longest wait between two tries.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 /// The wall clock decides when a certificate is due and may be set; it is looked at this often.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
+/// No certificate is renewed sooner than this after it came, however short its life.
+const RENEW_LEAST: Duration = Duration::from_secs(1);
 /// How long signing may take.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -112,7 +114,8 @@ impl Next {
 #[must_use]
 pub fn renewal(not_before: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
     let life = not_after.duration_since(not_before).unwrap_or_default();
-    not_before + life.mul_f64(RENEW_AT * (1.0 + RENEW_JITTER * (2.0 * random - 1.0)))
+    let share = RENEW_AT * (1.0 + RENEW_JITTER * (2.0 * random - 1.0));
+    not_before + life.mul_f64(share).max(RENEW_LEAST)
 }
 
 impl Identity {
@@ -152,9 +155,11 @@ impl Identity {
                 Err(why) => {
                     next = Next::Retry(Instant::now() + backoff.next(random()));
                     turn = turn.wrapping_add(1);
-                    if *why != told {
+                    // The same trouble again is not news, but that it grows urgent is.
+                    let news = format!("{why} {:?}", self.urgency());
+                    if news != told {
                         tracing::error!("no new certificate: {why}; {}", self.what_is_left());
-                        told.clone_from(why);
+                        told = news;
                     }
                 }
             }
@@ -212,7 +217,8 @@ impl Identity {
         for offset in 0..self.servers.count() {
             match self.ask(turn.wrapping_add(offset)).await {
                 Ok(credentials) => {
-                    let due = renewal(credentials.not_before, credentials.not_after, random());
+                    // Counted from here: it begins a little in the past, which for a short life would be due at once.
+                    let due = renewal(SystemTime::now(), credentials.not_after, random());
                     self.put_into_force(credentials, "signed");
                     return Ok(due);
                 }
@@ -388,6 +394,18 @@ impl Identity {
         }
     }
 
+    fn urgency(&self) -> Urgency {
+        let Some(own) = self.shared.credentials() else {
+            return Urgency::None;
+        };
+        let life = own.not_after.duration_since(own.not_before).unwrap_or_default();
+        match own.remaining(SystemTime::now()) {
+            Duration::ZERO => Urgency::Expired,
+            left if left < life.mul_f64(WARN_AT) => Urgency::Soon,
+            _ => Urgency::None,
+        }
+    }
+
     fn what_is_left(&self) -> String {
         match self.shared.credentials() {
             None => "waiting, and trying again".into(),
@@ -399,51 +417,12 @@ impl Identity {
     }
 }
 
-/// Why nothing was signed.
-struct Refusal {
-    /// The server understood and said no; otherwise it was not reached, or something else went wrong.
-    judged: bool,
-    why: String,
-}
-
-impl Refusal {
-    fn of(server: &str, status: &tonic::Status) -> Self {
-        use tonic::Code;
-        let explained = grpc::explain(server, status);
-        let code = matches!(
-            status.code(),
-            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument
-        );
-        Self {
-            judged: code || explained.contains("refused our certificate"),
-            why: explained,
-        }
-    }
-}
-
-fn make_key() -> Result<(PrivateKeyDer<'static>, Vec<u8>), String> {
-    let fail = |error: rcgen::Error| format!("cannot make a key: {error}");
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let request = CertificateParams::default()
-        .serialize_request(&key)
-        .map_err(fail)?;
-    let der = PrivatePkcs8KeyDer::from(key.serialize_der());
-    Ok((der.into(), request.der().to_vec()))
-}
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let digits = BASE64_STANDARD.encode(der);
-    let mut rest = digits.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
+/// How bad it is that there is no new certificate.
+#[derive(Debug)]
+enum Urgency {
+    None,
+    Soon,
+    Expired,
 }
 
 #[cfg(test)]
@@ -470,19 +449,5 @@ mod tests {
         let now = Instant::now();
         assert!(next.wait(now, wall - Duration::from_secs(86_400)) > Duration::from_secs(60));
         assert!(next.wait(now, wall + Duration::from_secs(86_400)).is_zero());
-    }
-
-    #[test]
-    fn key_and_chain_come_back_out_of_one_file() {
-        let (key, csr) = make_key().unwrap();
-        let text = format!(
-            "{}{}",
-            pem("PRIVATE KEY", key.secret_der()),
-            pem("CERTIFICATE REQUEST", &csr)
-        );
-        use rustls::pki_types::pem::PemObject;
-        let back = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap();
-        assert_eq!(back.secret_der(), key.secret_der());
-        assert!(text.lines().all(|line| line.len() <= 64));
     }
 }

@@ -17,5 +17,6 @@ pub mod last_good;
 pub mod numbers;
 pub mod registration;
 pub mod servers;
+mod signing;
 pub mod subscription;
 pub mod tls_files;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::metrics::{Counter, Meter};
 
@@ -90,6 +90,12 @@ impl Numbers {
         if yes || was {
             *self.state.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
+    }
+
+    /// The last contact was in an earlier life, so long ago.
+    pub fn contact_before(&self, age: Duration) {
+        let at = Instant::now().checked_sub(age);
+        *self.state.contact.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Whether the stream stands.

@@ -86,9 +86,13 @@ impl Registration {
     /// Registers once the sidecar is ready, and keeps at it until `leave`. Returns when it has left.
     pub async fn run(mut self, leave: CancellationToken) {
         let mut phase = self.shared.phase();
-        tokio::select! {
-            ready = phase.wait_for(|phase| *phase != Phase::Starting) => if ready.is_err() { return },
-            () = leave.cancelled() => return,
+        let begun = tokio::select! {
+            begun = phase.wait_for(|phase| *phase != Phase::Starting) => begun.is_ok_and(|phase| *phase == Phase::Ready),
+            () = leave.cancelled() => false,
+        };
+        // One that ends before it was ready has nothing to tell.
+        if !begun {
+            return;
         }
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MOST);
         let mut told = String::new();

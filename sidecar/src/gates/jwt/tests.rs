@@ -341,7 +341,7 @@ fn there_must_be_exactly_one_bearer_header() {
         Some(Reason::JwtMalformed)
     );
     assert_eq!(judge(&["Basic YTpi".into()]), Some(Reason::JwtMalformed));
-    assert_eq!(judge(&[good.clone()]), Some(Reason::JwtMalformed));
+    assert_eq!(judge(std::slice::from_ref(&good)), Some(Reason::JwtMalformed));
     assert_eq!(judge(&[format!("bearer {good}")]), None);
 }
 
