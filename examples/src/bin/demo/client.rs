@@ -80,7 +80,7 @@ impl Call {
     }
 
     /// With another host than the URL's.
-    pub(crate) fn to_host(self, host: &'static str) -> Self {
+    pub(crate) fn at_host(self, host: &'static str) -> Self {
         Self {
             host: Some(host),
             ..self

@@ -143,7 +143,7 @@ pub(super) async fn forbidden(mesh: &Mesh<'_>, token: &Token) -> Result<(), Stri
     )?;
     // As portfolio would: at its own sidecar, which knows services by name.
     let outbound = mesh.sidecar("portfolio", "outbound")?;
-    let call = Call::get(format!("http://{outbound}/v1/quotes/ACME:stream")).to_host("market.quotes");
+    let call = Call::get(format!("http://{outbound}/v1/quotes/ACME:stream")).at_host("market.quotes");
     let answer = sent(mesh, &call).await?;
     show::check(
         answer.status == 403,
