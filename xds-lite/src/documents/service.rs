@@ -149,7 +149,7 @@ impl Documents for DocumentsService {
             name: request.name,
         };
         match find(&state, &key) {
-            Some(stored) => Ok(Response::new(message(stored))),
+            Some(stored) => Ok(Response::new(message(&stored))),
             None => Err(not_found(&key, &state)),
         }
     }
@@ -223,7 +223,7 @@ fn changes(before: &BTreeMap<Key, Arc<Stored>>, now: &BTreeMap<Key, Arc<Stored>>
     let stored = now.iter().filter(|(key, stored)| {
         before
             .get(key)
-            .is_none_or(|old| !Arc::ptr_eq(old, stored) && old.revision != stored.revision)
+            .is_none_or(|old| !Arc::ptr_eq(old, stored) && old != *stored)
     });
     let gone = before.iter().filter(|(key, _)| !now.contains_key(key));
     let stored = stored.map(|(_, stored)| event(Event::Stored, Some(message(stored))));
@@ -248,18 +248,29 @@ fn everything(state: &State) -> BTreeMap<Key, Arc<Stored>> {
                 kind: Kind::Instance,
                 name: name.clone(),
             },
-            Arc::clone(stored),
+            registered(stored),
         );
     }
     all
 }
 
-fn find<'a>(state: &'a State, key: &Key) -> Option<&'a Arc<Stored>> {
-    let registered = match key.kind {
+/// An instance as its sidecar registered it: nobody wrote it, so it has no revision that could be written against.
+fn registered(stored: &Stored) -> Arc<Stored> {
+    Arc::new(Stored {
+        item: Arc::clone(&stored.item),
+        schema: stored.schema.clone(),
+        revision: String::new(),
+        modified: stored.modified,
+    })
+}
+
+fn find(state: &State, key: &Key) -> Option<Arc<Stored>> {
+    let instance = match key.kind {
         Kind::Instance => state.instances.get(&key.name),
         _ => None,
     };
-    registered.or_else(|| state.documents.get(key))
+    let document = || state.documents.get(key).map(Arc::clone);
+    instance.map(|stored| registered(stored)).or_else(document)
 }
 
 fn wanted(kind_text: &str, name: &str) -> Result<Wanted, Status> {
