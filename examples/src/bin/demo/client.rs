@@ -258,6 +258,14 @@ impl Tally {
         list(&self.answered)
     }
 
+    /// ` (503 upstream_reset 1)`, or nothing.
+    pub(crate) fn reasons_in_brackets(&self) -> String {
+        match self.reasons().as_str() {
+            "" => String::new(),
+            reasons => format!(" ({reasons})"),
+        }
+    }
+
     pub(crate) fn reasons(&self) -> String {
         list(&self.failed)
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Longest line of something seen; the rest is cut.
-const SEEN_CHARS_MAX: usize = 150;
+/// Width of something seen, and how many rows of a long line are shown; the rest is cut.
+const SEEN_CHARS: usize = 130;
+const SEEN_ROWS_MAX: usize = 3;
 const TICK: Duration = Duration::from_millis(100);
 
 const BOLD: Style = Style::new().bold();
@@ -37,12 +38,21 @@ pub(crate) fn did(command: impl Display) {
     line(format_args!("    {COMMAND}$ {command}{COMMAND:#}"));
 }
 
-/// What came of it, cut to one line each.
+/// What came of it; long lines are wrapped, and cut in the end.
 pub(crate) fn saw(text: impl Display) {
     for part in text.to_string().lines().filter(|part| !part.trim().is_empty()) {
-        let cut: String = part.chars().take(SEEN_CHARS_MAX).collect();
-        let dots = if cut.len() < part.len() { "…" } else { "" };
-        line(format_args!("      {DIM}{cut}{dots}{DIM:#}"));
+        let chars: Vec<char> = part.chars().collect();
+        let rows = chars.chunks(SEEN_CHARS);
+        let is_cut = rows.len() > SEEN_ROWS_MAX;
+        for (index, row) in rows.take(SEEN_ROWS_MAX).enumerate() {
+            let row: String = row.iter().collect();
+            let dots = if is_cut && index + 1 == SEEN_ROWS_MAX {
+                "…"
+            } else {
+                ""
+            };
+            line(format_args!("      {DIM}{row}{dots}{DIM:#}"));
+        }
     }
 }
 

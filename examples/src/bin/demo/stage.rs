@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::process::{Child, Command};
 
+use crate::show;
+
 /// A process says within this time that it is ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Processes that were asked to stop are killed after this.
@@ -149,6 +151,13 @@ impl Stage {
     /// # Errors
     /// One does not run.
     pub(crate) async fn kill(&mut self, names: &[&str]) -> Result<(), String> {
+        let running = names.iter().filter_map(|name| self.processes.get(*name));
+        let ids: Vec<String> = running.map(|process| process.group.to_string()).collect();
+        show::did(format_args!(
+            "kill -KILL {}      # {}",
+            ids.join(" "),
+            names.join(", ")
+        ));
         for name in names {
             let process = self.processes.get_mut(*name);
             let process = process.ok_or_else(|| format!("{name} does not run"))?;

@@ -21,18 +21,17 @@ pub(super) async fn instance_killed(mesh: &mut Mesh<'_>, token: &Token) -> Resul
     let call = quote(mesh).with(token);
     let load = Load::start(&mesh.client, vec![call.clone()]);
     tokio::time::sleep(AROUND).await;
-    show::did("kill -KILL the sidecar and the service of quotes c");
     let before = load.so_far();
     mesh.stage.kill(&["quotes-c.sidecar", "quotes-c.app"]).await?;
     mesh.sidecars.remove("quotes-c");
     tokio::time::sleep(AROUND).await;
     let tally = load.stop().await;
     show::note(format_args!(
-        "{} calls with {CLIENTS} under way at a time: {} answered, {} failed {}",
+        "{} calls, {CLIENTS} under way at a time: {} answered, {} failed{}",
         tally.calls(),
         tally.answers(),
         tally.failures(),
-        tally.reasons()
+        tally.reasons_in_brackets()
     ));
     show::check(before.of("c") > 0, "c was answering until then", before.shares())?;
     let in_flight = CLIENTS as u64;
@@ -74,7 +73,6 @@ pub(super) async fn instance_killed(mesh: &mut Mesh<'_>, token: &Token) -> Resul
 pub(super) async fn xds_killed(mesh: &mut Mesh<'_>, token: &Token) -> Result<(), String> {
     let load = Load::start(&mesh.client, vec![quote(mesh).with(token), portfolio(mesh)]);
     tokio::time::sleep(AROUND).await;
-    show::did("kill -KILL xds-lite");
     mesh.stage.kill(&[XDS]).await?;
     tokio::time::sleep(AWAY).await;
     let answer = sent(mesh, &quote(mesh)).await?;
@@ -121,7 +119,6 @@ pub(super) async fn xds_killed(mesh: &mut Mesh<'_>, token: &Token) -> Result<(),
         told(&answer),
     )?;
     mesh.apply("documents/access.yaml").await?;
-    // A while longer than instances are remembered without a word of their sidecars.
     let tally = load.stop().await;
     show::note(format_args!(
         "{} calls in all, answered by: {}",
