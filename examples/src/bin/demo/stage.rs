@@ -3,11 +3,12 @@
 //! ```text
 //!  demo ──spawns──► xds-lite, sidecars, services      each leads a process group: a Ctrl-C is for the demo alone
 //!    │
-//!    └──pipe──► guardian, a shell that waits for the end of its input, then kills every group it was last told of
+//!    └──pipe──► guardian, a shell that waits for the end of its input, then kills every group it was last told of,
+//!               and removes the work folder
 //! ```
 //!
-//! The usual end is [`Stage::close`]: SIGTERM first. A panic kills each child as its handle is dropped. And when the demo
-//! is killed itself, the guardian's pipe ends.
+//! The usual end is [`Stage::close`]: SIGTERM first, so that there is nobody left for the guardian to kill. A panic kills
+//! each child as its handle is dropped. And when the demo is killed itself, its end of the pipe closes all the same.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,7 +34,7 @@ const LOG_LINES_SHOWN: usize = 8;
 const GUARDIAN: &str =
     r#"while read -r groups; do left=$groups; done; [ -z "$left" ] || kill -s KILL -- $left"#;
 
-/// Where everything runs. Fields are dropped in this order: processes before the folder they write to.
+/// Where everything runs. Fields are dropped in this order: the guardian comes after those it looks after.
 pub(crate) struct Stage {
     processes: BTreeMap<String, Process>,
     guardian: Guardian,
@@ -63,7 +64,7 @@ impl Stage {
         }
         Ok(Self {
             processes: BTreeMap::new(),
-            guardian: Guardian::start()?,
+            guardian: Guardian::start((!folder.keep).then_some(folder.path.as_path()))?,
             folder,
             programs,
         })
@@ -271,9 +272,10 @@ struct Guardian {
 }
 
 impl Guardian {
-    fn start() -> Result<Self, String> {
+    fn start(remove: Option<&Path>) -> Result<Self, String> {
         let mut shell = std::process::Command::new("sh")
-            .args(["-c", GUARDIAN])
+            .args(["-c", GUARDIAN, "guardian"])
+            .args(remove)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -330,13 +332,5 @@ impl Folder {
             path,
             keep: keep.is_some(),
         })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.keep {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
     }
 }

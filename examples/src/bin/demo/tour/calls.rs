@@ -62,7 +62,7 @@ pub(super) async fn bad_tokens(mesh: &Mesh<'_>) -> Result<(), String> {
     let kid = keys["keys"][0]["kid"].as_str().unwrap_or_default();
     mesh.ctl_ok("jwt keygen --dir other-keys").await?;
     let right = "--key keys/jwt-key.pem";
-    let forged = format!("--key other-keys/jwt-key.pem --kid {kid} --aud market");
+    let forged = format!("--key other-keys/jwt-key.pem --kid={kid} --aud market");
     let expired = mesh
         .token("EXPIRED", &format!("{right} --aud market --expires-in -5m"))
         .await?;
