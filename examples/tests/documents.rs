@@ -73,7 +73,7 @@ fn the_documents_are_accepted_once_their_files_are_made() {
     std::fs::write(folder.join("login.jwks"), keys).unwrap();
     let loaded = mesh_proto::document::load(&folder);
     std::fs::remove_dir_all(&folder).unwrap();
-    assert_eq!(loaded.unwrap_or_else(|faults| panic!("{faults}")).len(), 4);
+    assert_eq!(loaded.unwrap_or_else(|faults| panic!("{faults}")).len(), 5);
 }
 
 fn tempdir() -> std::path::PathBuf {
