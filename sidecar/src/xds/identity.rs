@@ -156,7 +156,7 @@ impl Identity {
                     next = Next::Retry(Instant::now() + backoff.next(random()));
                     turn = turn.wrapping_add(1);
                     // The same trouble again is not news, but that it grows urgent is.
-                    let news = format!("{why} {:?}", self.urgency());
+                    let news = format!("{} {:?}", gist(why), self.urgency());
                     if news != told {
                         tracing::error!("no new certificate: {why}; {}", self.what_is_left());
                         told = news;
@@ -265,9 +265,14 @@ impl Identity {
         signed.map_err(|Refusal { judged, why }| {
             if judged {
                 let (server, path) = (self.servers.at(turn), path.display());
+                // xds-lite may have told the fix already.
+                let fix = if why.contains(&make) {
+                    String::new()
+                } else {
+                    format!("; make a new one with `{make}`")
+                };
                 format!(
-                    "xds-lite at {server} refused the join token in {path}: {why}; make a new one with `{make}` and \
-                     write it there"
+                    "xds-lite at {server} refused the join token in {path}: {why}{fix}, and write it there"
                 )
             } else {
                 why
@@ -415,6 +420,11 @@ impl Identity {
             },
         }
     }
+}
+
+/// What a message says without its numbers: that an hour ago became two is not news.
+fn gist(message: &str) -> String {
+    message.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// How bad it is that there is no new certificate.
