@@ -19,7 +19,7 @@ use crate::gates::access::Caller;
 use crate::headers::{GRPC_STATUS, is_grpc};
 use crate::reason::{Reason, Rejection};
 use crate::telemetry::access_log::{Line, now_text};
-use crate::telemetry::{CallLabels, trace};
+use crate::telemetry::{Outcome, trace};
 use crate::upstream::endpoint::Held;
 use crate::worker::Worker;
 
@@ -83,7 +83,7 @@ impl Call {
         caller: Option<Rc<Caller>>,
         head: &mut Parts,
     ) -> Box<Self> {
-        worker.metrics.in_flight(way, 1);
+        worker.gauges.in_flight(way, 1);
         worker.in_flight.set(worker.in_flight.get() + 1);
         let trace_id = trace::carry_on(&mut head.headers, &mut worker.dice.borrow_mut());
         let mut path = head.uri.path().to_owned();
@@ -143,13 +143,13 @@ impl Call {
     /// Takes the gRPC status out of headers or trailers.
     pub(crate) fn note_grpc_status(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get(&GRPC_STATUS) {
-            self.grpc_status = Some(
-                status
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or(2),
-            );
+            // What is no code counts as UNKNOWN, also so that a service cannot make up labels.
+            let code = status
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .filter(|code| *code <= 16);
+            self.grpc_status = Some(code.unwrap_or(2));
         }
     }
 
@@ -173,16 +173,16 @@ impl Drop for Call {
         let took = self.started.elapsed();
         let worker = &self.worker;
         worker.in_flight.set(worker.in_flight.get().saturating_sub(1));
-        worker.metrics.in_flight(self.way, -1);
+        worker.gauges.in_flight(self.way, -1);
         // The head never went out: the caller left first.
         let http_status = if self.http_status == 0 {
             499
         } else {
             self.http_status
         };
-        let labels = CallLabels {
+        let outcome = Outcome {
             way: self.way,
-            service: self.service.as_ref().map(ServiceName::as_str),
+            service: self.service.clone(),
             method: self.rpc.clone().filter(|_| self.rpc_known),
             protocol: self.speaks.word(),
             code: if self.http_status == 0 && self.speaks == Speaks::Http {
@@ -192,7 +192,7 @@ impl Drop for Call {
             },
             reason: self.reason,
         };
-        worker.metrics.call_ended(labels, took);
+        worker.outcomes.borrow_mut().count(&worker.metrics, outcome, took);
         if worker.log.is_on() {
             worker.log.write(&Line {
                 time: now_text(),

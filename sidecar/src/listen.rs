@@ -76,12 +76,12 @@ pub(crate) async fn serve(
         let tracked = listener.connections.token();
         tokio::task::spawn_local(async move {
             let way = listener.way.word();
-            let metrics = worker.metrics.clone();
-            metrics.connections(way, 1);
+            let gauges = worker.gauges.clone();
+            gauges.connections(way, 1);
             if let Err(why) = connection(worker, &listener, stream, address).await {
                 tracing::debug!(peer = %address, way, why, "connection ended");
             }
-            metrics.connections(way, -1);
+            gauges.connections(way, -1);
             drop((pass, tracked));
         });
     })

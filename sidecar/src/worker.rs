@@ -15,8 +15,8 @@ use rustls::{ClientConfig, ServerConfig};
 use crate::gates::jwt::Memory;
 use crate::shared::Shared;
 use crate::snapshot::{ServiceEntry, ServiceIndex, Snapshot};
-use crate::telemetry::Metrics;
 use crate::telemetry::access_log::Writer;
+use crate::telemetry::{Gauges, Metrics, Outcomes};
 use crate::upstream::balance::Dice;
 use crate::upstream::budget::RetryBudget;
 use crate::upstream::cluster::Cluster;
@@ -42,6 +42,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) outcomes: RefCell<Outcomes>,
     pub(crate) log: Writer,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) in_flight: Cell<usize>,
@@ -85,6 +87,8 @@ impl Worker {
         let view = View::take(&shared);
         Rc::new(Self {
             shared,
+            gauges: metrics.thread(),
+            outcomes: RefCell::default(),
             metrics,
             log,
             dice: RefCell::new(Dice::new(seed)),

@@ -3,11 +3,14 @@
 //! Labels have bounds: services and methods are those of documents and schemas (what a stranger makes up counts as
 //! `_OTHER`), reasons are a closed set.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider, UpDownCounter};
-use opentelemetry::{KeyValue, StringValue, Value};
+use mesh_proto::name::ServiceName;
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
+use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -20,6 +23,11 @@ const DURATION_BUCKETS: [f64; 14] = [
 /// The label of a method no schema knows.
 pub(crate) const OTHER: &str = "_OTHER";
 
+/// Outcomes one thread remembers the instruments of; when there are more it begins anew.
+const OUTCOMES_MAX: usize = 10_000;
+/// The ways, in the order gauges are kept.
+const WAYS: [&str; 3] = ["inbound", "outbound", "edge"];
+
 /// All instruments.
 pub struct Metrics {
     registry: Registry,
@@ -27,19 +35,49 @@ pub struct Metrics {
     meter: Meter,
     calls: Counter<u64>,
     duration: Histogram<f64>,
-    in_flight: UpDownCounter<i64>,
-    connections: UpDownCounter<i64>,
     connects: Counter<u64>,
     retries: Counter<u64>,
     log_dropped: Counter<u64>,
+    threads: Arc<Mutex<Vec<Arc<Gauges>>>>,
+}
+
+/// What goes up and down on one thread. The thread alone writes; the scrape reads.
+#[derive(Default)]
+pub struct Gauges {
+    in_flight: [AtomicI64; WAYS.len()],
+    connections: [AtomicI64; WAYS.len()],
+}
+
+impl Gauges {
+    /// A call began (+1) or ended (-1).
+    pub fn in_flight(&self, way: &str, change: i64) {
+        step(&self.in_flight, way, change);
+    }
+
+    /// A caller's connection opened (+1) or closed (-1).
+    pub fn connections(&self, way: &str, change: i64) {
+        step(&self.connections, way, change);
+    }
+}
+
+fn step(values: &[AtomicI64; WAYS.len()], way: &str, change: i64) {
+    if let Some(value) = WAYS
+        .iter()
+        .position(|known| *known == way)
+        .and_then(|at| values.get(at))
+    {
+        // One writer: no read-modify-write is needed.
+        value.store(value.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+    }
 }
 
 /// What a finished call is counted under.
-pub struct CallLabels<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Outcome {
     /// `inbound`, `outbound` or `edge`.
     pub way: &'static str,
     /// The service that was called, if it was found.
-    pub service: Option<&'a str>,
+    pub service: Option<ServiceName>,
     /// `package.Service/Method` if a schema knows it.
     pub method: Option<Arc<str>>,
     /// `grpc`, `rest` or `http`.
@@ -48,6 +86,25 @@ pub struct CallLabels<'a> {
     pub code: u16,
     /// Why we refused it.
     pub reason: Option<Reason>,
+}
+
+/// The instruments of the outcomes one thread has seen, with their labels resolved, so that counting a call looks none up.
+#[derive(Default)]
+pub struct Outcomes(HashMap<Outcome, (BoundCounter<u64>, BoundHistogram<f64>)>);
+
+impl Outcomes {
+    /// Counts a call that ended.
+    pub fn count(&mut self, metrics: &Metrics, outcome: Outcome, took: Duration) {
+        if self.0.len() > OUTCOMES_MAX {
+            self.0.clear();
+        }
+        let (calls, duration) = self
+            .0
+            .entry(outcome)
+            .or_insert_with_key(|outcome| metrics.bind(outcome));
+        calls.add(1);
+        duration.record(took.as_secs_f64());
+    }
 }
 
 impl Metrics {
@@ -64,6 +121,21 @@ impl Metrics {
             .map_err(|error| format!("metrics cannot start: {error}"))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("mesh-sidecar");
+        let threads = Arc::<Mutex<Vec<Arc<Gauges>>>>::default();
+        gauge(
+            &meter,
+            "mesh_calls_in_flight",
+            "Calls that have not ended",
+            &threads,
+            |gauges| &gauges.in_flight,
+        );
+        gauge(
+            &meter,
+            "mesh_connections",
+            "Open connections of callers",
+            &threads,
+            |gauges| &gauges.connections,
+        );
         Ok(Self {
             calls: meter
                 .u64_counter("mesh_calls")
@@ -74,14 +146,6 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("From the head of a call to the end of its stream")
                 .with_boundaries(DURATION_BUCKETS.to_vec())
-                .build(),
-            in_flight: meter
-                .i64_up_down_counter("mesh_calls_in_flight")
-                .with_description("Calls that have not ended")
-                .build(),
-            connections: meter
-                .i64_up_down_counter("mesh_connections")
-                .with_description("Open connections of callers")
                 .build(),
             connects: meter
                 .u64_counter("mesh_upstream_connects")
@@ -98,6 +162,7 @@ impl Metrics {
             registry,
             _provider: provider,
             meter,
+            threads,
         })
     }
 
@@ -117,34 +182,36 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// A call ended.
-    pub fn call_ended(&self, labels: CallLabels<'_>, took: Duration) {
-        let service = KeyValue::new("service", labels.service.unwrap_or("").to_owned());
-        let method = labels
+    /// The gauges of a new thread.
+    #[must_use]
+    pub fn thread(&self) -> Arc<Gauges> {
+        let gauges = Arc::<Gauges>::default();
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(gauges.clone());
+        gauges
+    }
+
+    fn bind(&self, outcome: &Outcome) -> (BoundCounter<u64>, BoundHistogram<f64>) {
+        let method = outcome
             .method
-            .map_or(Value::String(StringValue::from(OTHER)), |method| {
-                Value::String(method.into())
-            });
-        let method = KeyValue::new("method", method);
-        let way = KeyValue::new("way", labels.way);
-        let protocol = KeyValue::new("protocol", labels.protocol);
-        let code = KeyValue::new("code", i64::from(labels.code));
-        let reason = KeyValue::new("reason", labels.reason.map_or("", Reason::word));
-        self.duration.record(
-            took.as_secs_f64(),
-            &[way.clone(), service.clone(), method.clone(), protocol.clone()],
-        );
-        self.calls.add(1, &[way, service, method, protocol, code, reason]);
-    }
-
-    /// A call began (+1) or ended (-1).
-    pub fn in_flight(&self, way: &'static str, change: i64) {
-        self.in_flight.add(change, &[KeyValue::new("way", way)]);
-    }
-
-    /// A caller's connection opened (+1) or closed (-1).
-    pub fn connections(&self, way: &'static str, change: i64) {
-        self.connections.add(change, &[KeyValue::new("way", way)]);
+            .clone()
+            .map_or(Value::from(OTHER), |method| Value::String(method.into()));
+        let service = outcome
+            .service
+            .as_ref()
+            .map_or(String::new(), ToString::to_string);
+        let mut labels = vec![
+            KeyValue::new("way", outcome.way),
+            KeyValue::new("service", service),
+            KeyValue::new("method", method),
+            KeyValue::new("protocol", outcome.protocol),
+        ];
+        let duration = self.duration.bind(&labels);
+        labels.push(KeyValue::new("code", i64::from(outcome.code)));
+        labels.push(KeyValue::new("reason", outcome.reason.map_or("", Reason::word)));
+        (self.calls.bind(&labels), duration)
     }
 
     /// A connection to an instance was tried.
@@ -169,4 +236,30 @@ impl Metrics {
     pub fn log_dropped(&self) {
         self.log_dropped.add(1, &[]);
     }
+}
+
+/// A gauge that sums what the threads have, by way.
+fn gauge(
+    meter: &Meter,
+    name: &'static str,
+    description: &'static str,
+    threads: &Arc<Mutex<Vec<Arc<Gauges>>>>,
+    pick: impl Fn(&Gauges) -> &[AtomicI64; WAYS.len()] + Send + Sync + 'static,
+) {
+    let threads = threads.clone();
+    meter
+        .i64_observable_up_down_counter(name)
+        .with_description(description)
+        .with_callback(move |observer| {
+            let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+            for (at, way) in WAYS.into_iter().enumerate() {
+                let sum = threads
+                    .iter()
+                    .filter_map(|thread| pick(thread).get(at))
+                    .map(|v| v.load(Ordering::Relaxed))
+                    .sum();
+                observer.observe(sum, &[KeyValue::new("way", way)]);
+            }
+        })
+        .build();
 }

@@ -4,4 +4,4 @@ pub mod access_log;
 mod metrics;
 pub mod trace;
 
-pub use metrics::{CallLabels, Metrics};
+pub use metrics::{Gauges, Metrics, Outcome, Outcomes};
