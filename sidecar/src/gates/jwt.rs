@@ -17,15 +17,14 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use mesh_proto::domain::{JwkMaterial, JwtAlgorithm, JwtProvider, KeySet};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::reason::{Reason, Rejection};
 
+mod strict;
+
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
-/// Deepest claim.
-const CLAIM_DEPTH_MAX: usize = 16;
 /// Verified tokens that are remembered, each for at most [`REMEMBER`].
 const REMEMBERED_MAX: usize = 1_000;
 /// A verified token is verified again after this, so that removed keys stop counting.
@@ -346,108 +345,13 @@ fn object(part: &str, which: &str) -> Result<Map<String, Value>, Rejection> {
     let bytes = BASE64_URL_SAFE_NO_PAD
         .decode(part)
         .map_err(|_| malformed(&format!("the {which} is not canonical base64url")))?;
-    let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
-    let read = Strict { depth: 0 }
-        .read(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
-    match read {
+    match strict::read(&bytes) {
         Ok(Value::Object(entries)) => Ok(entries),
         Ok(_) => Err(malformed(&format!("the {which} is not a JSON object"))),
         Err(_) => Err(malformed(&format!(
-            "the {which} is not JSON with every name once, at most {CLAIM_DEPTH_MAX} deep"
+            "the {which} is not JSON with every name once, at most {} deep",
+            strict::DEPTH_MAX
         ))),
-    }
-}
-
-/// Reads JSON with every name once at every depth, to a bounded depth.
-#[derive(Clone, Copy)]
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn read<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> serde::de::DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.read(deserializer)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let deeper = self.deeper()?;
-        let mut list = Vec::new();
-        while let Some(member) = members.next_element_seed(deeper)? {
-            list.push(member);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let deeper = self.deeper()?;
-        let mut entries = Map::new();
-        while let Some(name) = members.next_key::<Name>()? {
-            if entries.insert(name.0, members.next_value_seed(deeper)?).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
-            }
-        }
-        Ok(Value::Object(entries))
-    }
-}
-
-impl Strict {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth < CLAIM_DEPTH_MAX {
-            Ok(Self {
-                depth: self.depth + 1,
-            })
-        } else {
-            Err(E::custom("too deep"))
-        }
-    }
-}
-
-struct Name(String);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Name)
     }
 }
 
