@@ -47,6 +47,13 @@ impl Speaks {
     }
 }
 
+/// What only the log line needs; made only where there is a log.
+struct Logged {
+    method: http::Method,
+    path: String,
+    trace_id: String,
+}
+
 /// What is known of one call.
 pub(crate) struct Call {
     pub(crate) worker: Rc<Worker>,
@@ -67,11 +74,23 @@ pub(crate) struct Call {
     pub(crate) tally: Rc<Tally>,
     pub(crate) http_status: u16,
     pub(crate) grpc_status: Option<u16>,
-    method: http::Method,
-    path: String,
-    trace_id: String,
+    logged: Option<Logged>,
     reason: Option<Reason>,
     detail: Option<String>,
+}
+
+impl Logged {
+    fn new(head: &Parts) -> Self {
+        let path = head.uri.path();
+        let cut = (0..=path.len().min(LOGGED_PATH_BYTES_MAX))
+            .rev()
+            .find(|at| path.is_char_boundary(*at));
+        Self {
+            method: head.method.clone(),
+            path: path[..cut.unwrap_or(0)].to_owned(),
+            trace_id: trace::of(&head.headers).unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 impl Call {
@@ -85,15 +104,8 @@ impl Call {
     ) -> Box<Self> {
         worker.gauges.in_flight(way, 1);
         worker.in_flight.set(worker.in_flight.get() + 1);
-        let trace_id = trace::carry_on(&mut head.headers, &mut worker.dice.borrow_mut());
-        let mut path = head.uri.path().to_owned();
-        if path.len() > LOGGED_PATH_BYTES_MAX {
-            let cut = (0..=LOGGED_PATH_BYTES_MAX)
-                .rev()
-                .find(|at| path.is_char_boundary(*at))
-                .unwrap_or(0);
-            path.truncate(cut);
-        }
+        trace::carry_on(&mut head.headers, &mut worker.dice.borrow_mut());
+        let logged = worker.log.is_on().then(|| Logged::new(head));
         Box::new(Self {
             worker,
             way,
@@ -114,9 +126,7 @@ impl Call {
             tally: Rc::default(),
             http_status: 0,
             grpc_status: None,
-            method: head.method.clone(),
-            path,
-            trace_id,
+            logged,
             reason: None,
             detail: None,
         })
@@ -193,13 +203,13 @@ impl Drop for Call {
             reason: self.reason,
         };
         worker.outcomes.borrow_mut().count(&worker.metrics, outcome, took);
-        if worker.log.is_on() {
+        if let Some(logged) = &self.logged {
             worker.log.write(&Line {
                 time: now_text(),
                 way: self.way,
                 protocol: self.speaks.word(),
-                method: self.method.as_str(),
-                path: &self.path,
+                method: logged.method.as_str(),
+                path: &logged.path,
                 rpc: self.rpc.as_deref(),
                 service: self.service.as_ref().map(ServiceName::as_str),
                 caller: self.caller.as_ref().map(|caller| caller.id.as_str()),
@@ -217,7 +227,7 @@ impl Drop for Call {
                 duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
                 bytes_in: self.tally.bytes_in.get(),
                 bytes_out: self.tally.bytes_out.get(),
-                trace_id: &self.trace_id,
+                trace_id: &logged.trace_id,
             });
         }
     }

@@ -51,6 +51,11 @@ const FROM_OUTSIDE: [&str; 7] = [
 
 /// Cleans a request's headers in place. `outside`: it comes from the world, not from the mesh or the local app.
 pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
+    // Nearly every request is clean but for `te`, which each hop says for itself; one look tells.
+    headers.remove(TE);
+    if !headers.keys().any(|name| is_suspect(name.as_str())) {
+        return;
+    }
     remove_hop_by_hop(headers);
     for name in NOT_FOR_CALLERS {
         headers.remove(name);
@@ -65,8 +70,38 @@ pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
 
 /// Cleans a response's headers in place.
 pub fn clean_response(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| is_suspect(name.as_str())) {
+        return;
+    }
     remove_hop_by_hop(headers);
     remove_prefixed(headers, &["x-mesh-"]);
+}
+
+/// Whether a name is, or may be, one that is taken off somewhere. Must be true for every name in the lists above.
+fn is_suspect(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => [
+            "x-mesh-",
+            "x-jwt-",
+            "x-forwarded-",
+            "x-original-",
+            "x-rewrite-",
+            "x-real-",
+            "x-envoy-",
+            "x-http-",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix)),
+        Some(b'g') => name.starts_with("grpc-s") || name.starts_with("grpc-m") || name.starts_with("grpc-r"),
+        Some(b't') => name == "te" || name == "trailer" || name == "transfer-encoding",
+        Some(b'c') => name == "connection",
+        Some(b'u') => name == "upgrade",
+        Some(b'k') => name == "keep-alive",
+        Some(b'p') => name.starts_with("proxy-"),
+        Some(b'h') => name == "http2-settings",
+        Some(b'f') => name == "forwarded",
+        _ => false,
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -171,6 +206,36 @@ mod tests {
         ]);
         clean_request(&mut all, false);
         assert_eq!(all.keys().collect::<Vec<_>>(), ["authorization"]);
+    }
+
+    #[test]
+    fn every_name_that_is_taken_off_is_suspect() {
+        let own = [
+            "connection",
+            "transfer-encoding",
+            "upgrade",
+            "te",
+            "x-mesh-caller",
+            "x-jwt-claim-role",
+        ];
+        for name in HOP_BY_HOP
+            .iter()
+            .chain(&NOT_FOR_CALLERS)
+            .chain(&FROM_OUTSIDE)
+            .chain(&own)
+        {
+            assert!(is_suspect(name), "{name}");
+        }
+        for name in [
+            "content-type",
+            "user-agent",
+            "grpc-timeout",
+            "grpc-encoding",
+            "traceparent",
+            "authorization",
+        ] {
+            assert!(!is_suspect(name), "{name}");
+        }
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn grpc(
     };
     match schema.method(rpc) {
         Some(method) => {
-            call.rpc = Some(method.name().into());
+            call.rpc = Some(method.shared_name());
             call.rpc_known = true;
             let unary = !method.client_streaming() && !method.server_streaming();
             Ok(Recognition {
@@ -162,7 +162,7 @@ fn rest(recognised: Recognised<ServiceIndex>, call: &mut Call) -> Result<Recogni
     match recognised {
         Recognised::Found(found) => {
             call.speaks = Speaks::Rest;
-            call.rpc = Some(found.method.name().into());
+            call.rpc = Some(found.method.shared_name());
             call.rpc_known = true;
             let unary = !found.method.server_streaming();
             Ok(Recognition {

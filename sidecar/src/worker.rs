@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::Authority;
 use mesh_link::Credentials;
 use mesh_link::tls::{self, ClientAuth};
 use mesh_proto::domain::{Balance, BalanceAlgorithm, LocalityPreference, Protocol, Retry, Transport};
@@ -178,6 +179,7 @@ impl Worker {
             endpoint
         });
         Rc::new(Cluster {
+            authority: authority_of(&entry.name),
             service: entry.name.clone(),
             endpoints: endpoints.collect(),
             local: entry.local.clone(),
@@ -205,6 +207,7 @@ impl Worker {
                 dial,
             };
             Rc::new(Cluster {
+                authority: authority_of(&service),
                 service,
                 endpoints: vec![Endpoint::new(key, 1)],
                 local: Vec::new(),
@@ -243,4 +246,12 @@ impl Worker {
             named.contains(&(key.service.as_str(), &*key.id)) || Rc::strong_count(endpoint) > 1
         });
     }
+}
+
+/// A service's name as an authority. Every service name is one: the letters are a subset.
+fn authority_of(service: &ServiceName) -> Authority {
+    service
+        .as_str()
+        .parse()
+        .unwrap_or_else(|_| Authority::from_static("service.invalid"))
 }

@@ -31,7 +31,7 @@ pub struct Schema {
 
 /// One RPC.
 pub struct Method {
-    name: String,
+    name: Arc<str>,
     client_streaming: bool,
     server_streaming: bool,
     pub(crate) input: MessageDescriptor,
@@ -146,6 +146,12 @@ impl Method {
         &self.name
     }
 
+    /// The same, to be kept without a copy.
+    #[must_use]
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// Whether the caller sends a stream.
     #[must_use]
     pub fn client_streaming(&self) -> bool {
@@ -186,7 +192,7 @@ impl Method {
             }
         }
         check.finish(Some(Method {
-            name: name.to_owned(),
+            name: name.into(),
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
             input: method.input(),

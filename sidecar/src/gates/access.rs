@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use mesh_proto::domain::{AccessPolicy, AccessRule, CallerMatch, ClaimValue};
 use mesh_proto::name::{ServiceName, SpiffeId};
 use serde_json::{Map, Value};
@@ -43,13 +44,19 @@ pub struct Caller {
     pub id: SpiffeId,
     /// The service it names, if it names one.
     pub service: Option<ServiceName>,
+    /// The identity as a header's value, for the app.
+    pub header: Option<HeaderValue>,
 }
 
 impl From<SpiffeId> for Caller {
     fn from(id: SpiffeId) -> Self {
-        Self {
-            service: id.as_service(),
-            id,
+        {
+            let header = HeaderValue::from_str(id.as_str()).ok();
+            Self {
+                service: id.as_service(),
+                header,
+                id,
+            }
         }
     }
 }

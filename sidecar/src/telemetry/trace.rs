@@ -5,19 +5,33 @@ use http::{HeaderMap, HeaderValue};
 use crate::headers::{TRACEPARENT, single};
 use crate::upstream::balance::Dice;
 
-/// The trace id of a request, 32 hexadecimal digits. A request without a valid `traceparent` gets a new one, not sampled.
-pub fn carry_on(headers: &mut HeaderMap, dice: &mut Dice) -> String {
-    if let Some(id) = single(headers, &TRACEPARENT).and_then(trace_id) {
-        return id.to_owned();
+/// Completes the trace context of a request: one without a valid `traceparent` gets a new one, not sampled.
+pub fn carry_on(headers: &mut HeaderMap, dice: &mut Dice) {
+    if of(headers).is_some() {
+        return;
     }
-    let id = format!("{:016x}{:016x}", dice.number(), dice.number());
-    let parent = format!("00-{id}-{:016x}-00", dice.number() | 1);
-    if let Ok(value) = HeaderValue::from_str(&parent) {
+    // `00-<32 digits>-<16 digits>-00`, written in place: this is done for most calls.
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    write_hex(&mut text[3..19], dice.number());
+    write_hex(&mut text[19..35], dice.number() | 1);
+    write_hex(&mut text[36..52], dice.number() | 1);
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
         // A broken context may not be carried on, nor what belongs to it (Trace Context 3.2.2, 3.3).
         headers.insert(TRACEPARENT, value);
         headers.remove("tracestate");
     }
-    id
+}
+
+/// The trace id of a request, 32 hexadecimal digits.
+#[must_use]
+pub fn of(headers: &HeaderMap) -> Option<&str> {
+    single(headers, &TRACEPARENT).and_then(trace_id)
+}
+
+fn write_hex(into: &mut [u8], number: u64) {
+    for (place, digit) in into.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place) & 15) as usize];
+    }
 }
 
 /// Takes the trace id out of `version-traceid-parentid-flags`.
@@ -52,7 +66,8 @@ mod tests {
         if let Some(value) = value {
             headers.insert(TRACEPARENT, HeaderValue::from_str(value).unwrap());
         }
-        (carry_on(&mut headers, &mut Dice::new(1)), headers)
+        carry_on(&mut headers, &mut Dice::new(1));
+        (of(&headers).unwrap_or_default().to_owned(), headers)
     }
 
     #[test]

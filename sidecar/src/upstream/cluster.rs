@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use mesh_proto::domain::{Balance, Retry};
@@ -25,6 +26,8 @@ const STALE_CONNECTIONS_MAX: u32 = 4;
 /// The instances of one service.
 pub(crate) struct Cluster {
     pub(crate) service: ServiceName,
+    /// The service's name as the authority of requests to its sidecars.
+    pub(crate) authority: Authority,
     pub(crate) endpoints: Vec<Rc<Endpoint>>,
     /// Positions of those to be preferred; empty for no preference.
     pub(crate) local: Vec<usize>,

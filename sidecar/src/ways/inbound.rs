@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -58,10 +57,8 @@ fn decide(view: &View, call: &mut Call, head: &mut Parts) -> Result<Recognition,
     }
     // 9 room
     room(call)?;
-    if let Some(caller) = &call.caller
-        && let Ok(value) = HeaderValue::from_str(caller.id.as_str())
-    {
-        head.headers.insert(CALLER, value);
+    if let Some(header) = call.caller.as_ref().and_then(|caller| caller.header.clone()) {
+        head.headers.insert(CALLER, header);
     }
     Ok(recognition)
 }

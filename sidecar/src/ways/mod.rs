@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use http::header::{HOST, TE};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use mesh_link::Peer;
@@ -255,33 +255,31 @@ fn address(head: &mut Parts, cluster: &Cluster) -> Result<(), Rejection> {
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let said = head
-        .uri
-        .authority()
-        .map(Authority::as_str)
-        .or_else(|| headers::single(&head.headers, &HOST));
-    let service = cluster.service.as_str();
-    let authority = if dial == Dial::Mesh {
-        service
-    } else {
-        said.unwrap_or(service)
-    };
     let malformed = || Rejection::new(Reason::RequestMalformed, "the authority is not host or host:port");
     if dial == Dial::Http1 {
-        let host = HeaderValue::from_str(authority).map_err(|_| malformed())?;
-        head.headers.insert(HOST, host);
+        let said = head.uri.authority().map(Authority::as_str);
+        if let Some(said) = said.filter(|_| !head.headers.contains_key(HOST)) {
+            let host = HeaderValue::from_str(said).map_err(|_| malformed())?;
+            head.headers.insert(HOST, host);
+        }
         head.uri = Uri::from(path);
         head.version = Version::HTTP_11;
         return Ok(());
     }
-    let authority: Authority = authority.parse().map_err(|_| malformed())?;
+    let authority = match dial {
+        Dial::Mesh => cluster.authority.clone(),
+        _ => match (head.uri.authority(), headers::single(&head.headers, &HOST)) {
+            (Some(authority), _) => authority.clone(),
+            (None, Some(host)) => host.parse().map_err(|_| malformed())?,
+            (None, None) => cluster.authority.clone(),
+        },
+    };
     head.headers.remove(HOST);
-    let uri = Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(authority)
-        .path_and_query(path)
-        .build();
-    head.uri = uri.map_err(|_| malformed())?;
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
+    head.uri = Uri::from_parts(parts).map_err(|_| malformed())?;
     head.version = Version::HTTP_2;
     Ok(())
 }
