@@ -10,7 +10,7 @@ use crate::show;
 /// Calls that are counted by who answered.
 const COUNTED_CALLS: usize = 300;
 /// An instance that takes its share answers at least this many of them; a third would be 100.
-const SHARE_LEAST: u64 = 60;
+const SHARE_LEAST: u64 = 50;
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long calls go on around a renewal, before and after it.
 const AROUND: Duration = Duration::from_millis(500);
