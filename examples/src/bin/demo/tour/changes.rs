@@ -47,7 +47,7 @@ async fn allow_orders(mesh: &Mesh<'_>) -> Result<(), String> {
         "Quotes/StreamQuotes, market.v1.Quotes/PlaceOrder]",
     );
     mesh.stage.write(TRADERS, &readers.replace(before, after))?;
-    show::did(format_args!("sed 's,{before},{after},' {READERS} > {TRADERS}"));
+    show::did(format_args!("sed 's|{before}|{after}|' {READERS} > {TRADERS}"));
     let arguments = format!("diff -f {TRADERS}");
     show::did(format_args!("mesh-ctl {arguments}"));
     let said = mesh.ctl(&arguments).await?;
