@@ -34,17 +34,24 @@ pub fn exit(program: &str, result: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub async fn stop_signal() {
+/// Waits for SIGTERM or SIGINT. They are caught from the call on, even before anybody waits.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let wait = async |kind| match signal(kind) {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let wait = async |signal: std::io::Result<tokio::signal::unix::Signal>| match signal {
         Ok(mut signal) => drop(signal.recv().await),
         // Without the signal there is nothing to wait for; the process still ends by SIGKILL.
         Err(_) => std::future::pending().await,
     };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
+    async move {
+        let [terminate, interrupt] = signals;
+        tokio::select! {
+            () = wait(terminate) => {}
+            () = wait(interrupt) => {}
+        }
     }
 }
 

@@ -64,6 +64,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(arguments.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    // Before anybody knows that we are there to be stopped.
+    let stop = stop_signal();
     announce(listener.local_addr()?)?;
 
     let service = Router::new()
@@ -72,7 +74,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .with_state(Arc::new(QuotesClient::new(channel)));
     axum::serve(listener, service)
-        .with_graceful_shutdown(stop_signal())
+        .with_graceful_shutdown(stop)
         .await?;
     Ok(())
 }

@@ -76,6 +76,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(arguments.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    // Before anybody knows that we are there to be stopped.
+    let signal = stop_signal();
     announce(listener.local_addr()?)?;
 
     let (stop, stopping) = watch::channel(false);
@@ -91,7 +93,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .add_service(QuotesServer::new(service))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped(stopping.clone()));
     tokio::spawn(async move {
-        stop_signal().await;
+        signal.await;
         let _ = stop.send(true);
     });
     tokio::select! {

@@ -45,7 +45,7 @@ pub(crate) async fn build(folder: &Path) -> Result<(), String> {
         profile,
         "--target-dir",
     ]);
-    command.arg(target).kill_on_drop(true);
+    command.arg(target);
     for program in PROGRAMS {
         command.args(["--bin", program]);
     }
@@ -55,16 +55,33 @@ pub(crate) async fn build(folder: &Path) -> Result<(), String> {
             command.env_remove(&name);
         }
     }
-    let status = command
-        .status()
-        .await
+    // A group of its own, so that a build that is given up takes its compilers with it.
+    let mut child = command
+        .process_group(0)
+        .spawn()
         .map_err(|error| format!("cannot run cargo: {error}; build first, then use --no-build"))?;
+    let mut running = Build(child.id());
+    let status = child.wait().await;
+    running.0 = None;
+    let status = status.map_err(|error| format!("cannot wait for cargo: {error}"))?;
     if status.success() {
         Ok(())
     } else {
         Err(format!(
             "the programs of the mesh do not build: cargo ended with {status}"
         ))
+    }
+}
+
+/// The process group of a build, while it runs. It is stopped when this is dropped.
+struct Build(Option<u32>);
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let stop = format!("kill -s TERM -- -{group}");
+            let _ = std::process::Command::new("sh").args(["-c", &stop]).status();
+        }
     }
 }
 

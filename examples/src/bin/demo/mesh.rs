@@ -27,7 +27,7 @@ const XDS_PORT: u16 = 18000;
 const XDS_METRICS_PORT: u16 = 18080;
 /// A command of mesh-ctl takes no longer.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(100);
 
 const DOCUMENTS: [(&str, &str); 3] = [
     ("services.yaml", include_str!("../../../documents/services.yaml")),

@@ -31,8 +31,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of a log that are shown when something went wrong.
 const LOG_LINES_SHOWN: usize = 8;
-const GUARDIAN: &str =
-    r#"while read -r groups; do left=$groups; done; [ -z "$left" ] || kill -s KILL -- $left"#;
+/// What the guardian does; `$1` is the folder to remove, if any.
+const GUARDIAN: &str = r#"
+while read -r groups; do left=$groups; done
+if [ -n "$left" ]; then kill -s KILL -- $left; sleep 1; fi
+if [ -n "$1" ]; then rm -rf -- "$1"; fi"#;
 
 /// Where everything runs. Fields are dropped in this order: the guardian comes after those it looks after.
 pub(crate) struct Stage {
