@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "ES256", ignore_case = true)]
     alg: Signing,
     /// The key's id; its thumbprint if none is given.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     kid: Option<String>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, ignore_case = true)]
     alg: Option<Signing>,
     /// The key's id in the header; its thumbprint if not given, as `jwt keygen` writes it.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     kid: Option<String>,
     /// The issuer.
     #[arg(long)]
