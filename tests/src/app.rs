@@ -31,7 +31,12 @@ impl App {
     #[must_use]
     pub fn portfolio(outbound: &str) -> Self {
         let mut command = program("portfolio");
-        command.args(["--listen", "127.0.0.1:0", "--quotes", &format!("http://{outbound}")]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--quotes",
+            &format!("http://{outbound}"),
+        ]);
         let mut process = Process::start("app portfolio", &mut command);
         let address = process.ready().remove("").unwrap_or_default();
         Self { address, process }

@@ -39,7 +39,8 @@ impl Curl {
     /// A POST of JSON.
     #[must_use]
     pub fn post(self, body: &str) -> Self {
-        self.header("content-type: application/json").with(&["--data", body])
+        self.header("content-type: application/json")
+            .with(&["--data", body])
     }
 
     /// Another method.
@@ -131,7 +132,10 @@ impl Answer {
         assert_eq!(self.header("x-mesh-reason"), Some(reason), "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let body = self.json();
-        assert!(body["message"].as_str().is_some_and(|m| !m.is_empty()), "{self:?}");
+        assert!(
+            body["message"].as_str().is_some_and(|m| !m.is_empty()),
+            "{self:?}"
+        );
         assert!(body["code"].is_i64(), "{self:?}");
     }
 }

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use mesh_examples::market::quotes_client::QuotesClient;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::call;
 use crate::wait::eventually;
@@ -64,45 +66,29 @@ impl Load {
     /// gRPC calls to `service` through an outbound port.
     #[must_use]
     pub fn grpc(outbound: &str, service: &str) -> Self {
-        Self::start(|| {
-            let client = call::client(outbound, service);
-            async move |_: &mut ()| {
-                let quote = call::quote(client.clone(), "ACME").await;
-                quote.map(|quote| quote.served_by).map_err(|status| {
-                    let metadata = status.metadata().clone().into_headers();
-                    format!("{:?}: {} {metadata:?}", status.code(), status.message())
-                })
-            }
-        })
+        Self::start(|| Grpc(call::client(outbound, service)))
     }
 
     /// JSON calls to an edge, each caller on one connection; `token` goes with each.
     #[must_use]
     pub fn json(edge: &str, path: &str, token: &str) -> Self {
-        Self::start(|| {
-            let (edge, path, token) = (edge.to_owned(), path.to_owned(), token.to_owned());
-            async move |connection: &mut Option<http1::SendRequest<Empty<Bytes>>>| {
-                let called = tokio::time::timeout(JSON_TIMEOUT, get(connection, &edge, &path, &token)).await;
-                called.unwrap_or_else(|_| Err("the call hangs".into()))
-            }
+        Self::start(|| Json {
+            edge: edge.to_owned(),
+            path: path.to_owned(),
+            token: token.to_owned(),
+            connection: None,
         })
     }
 
-    fn start<S, C>(caller: impl Fn() -> C) -> Self
-    where
-        S: Default + Send,
-        C: AsyncFn(&mut S) -> Result<String, String> + Send + 'static,
-        for<'a> C::CallRefFuture<'a>: Send,
-    {
+    fn start<C: Caller>(caller: impl Fn() -> C) -> Self {
         let tally: Arc<Mutex<Tally>> = Arc::default();
         let stop = CancellationToken::new();
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
-            let (caller, tally, stop) = (caller(), Arc::clone(&tally), stop.clone());
+            let (mut caller, tally, stop) = (caller(), Arc::clone(&tally), stop.clone());
             let work = async move {
-                let mut state = S::default();
                 while !stop.is_cancelled() {
-                    let answered = caller(&mut state).await;
+                    let answered = caller.call().await;
                     lock(&tally).count(answered);
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -155,38 +141,60 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn get(
-    connection: &mut Option<http1::SendRequest<Empty<Bytes>>>,
-    edge: &str,
-    path: &str,
-    token: &str,
-) -> Result<String, String> {
-    let told = |error: &dyn std::error::Error| error.to_string();
-    if connection.as_ref().is_none_or(http1::SendRequest::is_closed) {
-        let stream = TcpStream::connect(edge).await.map_err(|e| told(&e))?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| told(&e))?;
-        tokio::spawn(driver);
-        *connection = Some(sender);
+/// One who calls again and again; a call gives the instance that answered, or how it failed.
+trait Caller: Send + 'static {
+    fn call(&mut self) -> impl Future<Output = Result<String, String>> + Send;
+}
+
+struct Grpc(QuotesClient<Channel>);
+
+impl Caller for Grpc {
+    async fn call(&mut self) -> Result<String, String> {
+        let quote = call::quote(self.0.clone(), "ACME").await;
+        quote
+            .map(|quote| quote.served_by)
+            .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
     }
-    let sender = connection.as_mut().ok_or("no connection")?;
-    let request = http::Request::get(path)
-        .header("host", edge)
-        .header("authorization", format!("Bearer {token}"))
-        .body(Empty::new())
-        .map_err(|e| told(&e))?;
-    let response = sender.send_request(request).await.map_err(|e| told(&e))?;
-    let status = response.status();
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|e| told(&e))?
-        .to_bytes();
-    if !status.is_success() {
-        return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
+}
+
+struct Json {
+    edge: String,
+    path: String,
+    token: String,
+    connection: Option<http1::SendRequest<Empty<Bytes>>>,
+}
+
+impl Caller for Json {
+    async fn call(&mut self) -> Result<String, String> {
+        let called = tokio::time::timeout(JSON_TIMEOUT, self.get()).await;
+        let (status, body) = called
+            .map_err(|_| "the call hangs".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let quote: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match quote["servedBy"].as_str() {
+            Some(by) if status.is_success() => Ok(by.to_owned()),
+            _ => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+        }
     }
-    let quote: Value = serde_json::from_slice(&body).map_err(|e| told(&e))?;
-    Ok(quote["servedBy"].as_str().unwrap_or_default().to_owned())
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Json {
+    async fn get(&mut self) -> Result<(http::StatusCode, Bytes), Failure> {
+        if self.connection.as_ref().is_none_or(http1::SendRequest::is_closed) {
+            let stream = TcpStream::connect(&self.edge).await?;
+            let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(driver);
+            self.connection = Some(sender);
+        }
+        let sender = self.connection.as_mut().ok_or("no connection")?;
+        let request = http::Request::get(&self.path)
+            .header("host", &self.edge)
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Empty::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
 }

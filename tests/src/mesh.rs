@@ -68,8 +68,7 @@ impl Mesh {
     }
 
     fn with_replicas(mut self, count: usize, registry: Option<String>, arguments: &[&str]) -> Self {
-        let registry =
-            registry.unwrap_or_else(|| format!("file:{}", self.folder.join("registry").display()));
+        let registry = registry.unwrap_or_else(|| format!("file:{}", self.folder.join("registry").display()));
         let ca = self.folder.join("ca").display().to_string();
         for number in 1..=count {
             let replica = format!("replica-{number}");
@@ -84,7 +83,11 @@ impl Mesh {
     /// Where all replicas listen, as mesh-ctl takes it.
     #[must_use]
     pub fn servers(&self) -> String {
-        let all: Vec<&str> = self.replicas.iter().map(|replica| replica.grpc.as_str()).collect();
+        let all: Vec<&str> = self
+            .replicas
+            .iter()
+            .map(|replica| replica.grpc.as_str())
+            .collect();
         all.join(",")
     }
 
@@ -170,7 +173,11 @@ impl Mesh {
     /// A sidecar of this mesh, still to be described further.
     #[must_use]
     pub fn sidecar(&self, service: &str, id: &str) -> SidecarPlan {
-        let servers: Vec<&str> = self.replicas.iter().map(|replica| replica.grpc.as_str()).collect();
+        let servers: Vec<&str> = self
+            .replicas
+            .iter()
+            .map(|replica| replica.grpc.as_str())
+            .collect();
         SidecarPlan::new(service, id).set(
             "/control",
             json!({
@@ -236,7 +243,12 @@ impl XdsLite {
         let local = || format!("127.0.0.1:{}", free_port());
         let (grpc, metrics) = (local(), local());
         let mut all: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        all.extend(["--listen".into(), grpc.clone(), "--metrics".into(), metrics.clone()]);
+        all.extend([
+            "--listen".into(),
+            grpc.clone(),
+            "--metrics".into(),
+            metrics.clone(),
+        ]);
         let mut replica = Self {
             grpc,
             metrics,

@@ -70,7 +70,9 @@ pub fn program(name: &str) -> Command {
 fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folders = own.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = folders
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!("{name} is not built beside this test; build it with `cargo build --workspace --bins`, or use `tests/run e2e`")
     })
@@ -167,7 +169,11 @@ impl Process {
     pub fn ready(&mut self) -> BTreeMap<String, String> {
         let name = self.name.clone();
         let line = eventually(&format!("{name} is ready"), || {
-            let ready = self.lines().iter().find(|line| line.starts_with("ready")).cloned();
+            let ready = self
+                .lines()
+                .iter()
+                .find(|line| line.starts_with("ready"))
+                .cloned();
             if ready.is_none() {
                 let ended = self.child.try_wait().unwrap();
                 assert!(

@@ -21,7 +21,9 @@ pub fn script(name: &str) -> Command {
         python.display()
     );
     let mut command = Command::new(python);
-    command.arg("-u").arg(repository().join("tests/python").join(name));
+    command
+        .arg("-u")
+        .arg(repository().join("tests/python").join(name));
     command
 }
 
