@@ -258,11 +258,9 @@ impl Identity {
         let signed = self.sign(turn, None, token.to_owned()).await;
         signed.map_err(|Refusal { judged, why }| {
             if judged {
+                // It says itself how to make another.
                 let (server, path) = (self.servers.at(turn), path.display());
-                format!(
-                    "xds-lite at {server} refused the join token in {path}: {why}; make a new one with `{make}` and \
-                     write it there"
-                )
+                format!("xds-lite at {server} refused the join token in {path}: {why}")
             } else {
                 why
             }
@@ -325,7 +323,7 @@ impl Identity {
             Ok(())
         } else {
             Err(format!(
-                "the certificate is for {}, not {expected}",
+                "the certificate is for {}, not {expected}; was the join token made for this service?",
                 credentials.id
             ))
         }
