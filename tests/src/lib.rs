@@ -31,6 +31,7 @@ pub mod call;
 pub mod curl;
 pub mod documents;
 pub mod fake_control;
+pub mod faulty;
 pub mod folder;
 pub mod kazoo;
 pub mod load;

@@ -69,15 +69,21 @@ impl Mesh {
 
     fn with_replicas(mut self, count: usize, registry: Option<String>, arguments: &[&str]) -> Self {
         let registry = registry.unwrap_or_else(|| format!("file:{}", self.folder.join("registry").display()));
-        let ca = self.folder.join("ca").display().to_string();
-        for number in 1..=count {
-            let replica = format!("replica-{number}");
-            let mut all: Vec<&str> = vec!["--registry", &registry, "--ca", &ca, "--replica", &replica];
-            all.extend(arguments);
-            self.replicas.push(XdsLite::start(&all));
+        for _ in 0..count {
+            self.add_replica(&registry, arguments);
         }
         self.apply_file("services.yaml");
         self
+    }
+
+    /// Starts one more replica, on this registry, and gives back which one it is.
+    pub fn add_replica(&mut self, registry: &str, arguments: &[&str]) -> usize {
+        let ca = self.folder.join("ca").display().to_string();
+        let replica = format!("replica-{}", self.replicas.len() + 1);
+        let mut all: Vec<&str> = vec!["--registry", registry, "--ca", &ca, "--replica", &replica];
+        all.extend(arguments);
+        self.replicas.push(XdsLite::start(&all));
+        self.replicas.len() - 1
     }
 
     /// Where all replicas listen, as mesh-ctl takes it.
@@ -152,6 +158,18 @@ impl Mesh {
             .collect();
         names.sort();
         names
+    }
+
+    /// Whether one replica, asked alone, knows of all these instances.
+    #[must_use]
+    pub fn knows(&self, replica: usize, instances: &[&str]) -> bool {
+        let ca = self.folder.join("ca");
+        let mut command = program("mesh-ctl");
+        command
+            .args(["--server", &self.replicas[replica].grpc, "--credentials"])
+            .arg(ca);
+        let answer = finish(command.args(["instances", "-o", "json"]), "");
+        answer.code == Some(0) && instances.iter().all(|name| answer.stdout.contains(name))
     }
 
     /// What `status` tells, as JSON.

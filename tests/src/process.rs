@@ -13,6 +13,8 @@ use crate::wait::{PATIENCE, eventually};
 
 /// How many lines of a log are shown when a test fails.
 const SHOWN_LINES: usize = 60;
+/// How many calls of an access log.
+const SHOWN_CALLS: usize = 5;
 
 /// A running process.
 #[derive(Debug)]
@@ -311,9 +313,18 @@ impl Drop for Process {
         }
         let lines = self.lines();
         if std::thread::panicking() {
-            let skipped = lines.len().saturating_sub(SHOWN_LINES);
-            eprintln!("--- log of {} ({skipped} lines before)", self.name);
-            for line in lines.iter().skip(skipped) {
+            eprintln!("--- log of {}", self.name);
+            // Of calls, only how the last ones went.
+            let calls = lines.iter().filter(|line| is_access_log(line)).count();
+            let shown =
+                |(number, line): &(usize, &String)| !is_access_log(line) || *number + SHOWN_CALLS > calls;
+            let mut number = 0;
+            let numbered = lines.iter().map(|line| {
+                number += usize::from(is_access_log(line));
+                (number, line)
+            });
+            let shown: Vec<_> = numbered.filter(shown).collect();
+            for (_, line) in shown.iter().skip(shown.len().saturating_sub(SHOWN_LINES)) {
                 eprintln!("    {line}");
             }
         } else if !self.may_panic {
@@ -321,6 +332,10 @@ impl Drop for Process {
             assert!(panic.is_none(), "{}: {panic:?}", self.name);
         }
     }
+}
+
+fn is_access_log(line: &str) -> bool {
+    line.starts_with("{\"time\"")
 }
 
 /// The folder of this repository.

@@ -53,14 +53,9 @@ fn with_two_replicas_one_is_killed_and_no_instance_vanishes() {
     let all = ["market.quotes/a", "market.quotes/b", "market.quotes/c"];
     for dead in [0, 1] {
         mesh.replicas[dead].kill();
-        let watch = |mesh: &Mesh| {
-            let servers = mesh.replicas[1 - dead].grpc.clone();
-            let answer = mesh.ctl(&["--server", &servers, "instances", "-o", "json"]);
-            all.iter().all(|name| answer.stdout.contains(name))
-        };
         // Longer than the session of the dead one lasts, and its grace.
         for_a_while(Duration::from_secs(15), "every instance is there", || {
-            watch(&mesh)
+            mesh.knows(1 - dead, &all)
         });
         mesh.replicas[dead].run();
         eventually("both replicas know all", || {
@@ -81,11 +76,8 @@ fn a_replica_that_stops_in_order_hands_over_without_a_gap() {
     caller.reaches(&["a"]);
     let load = Load::grpc(&caller.outbound, "market.quotes");
     assert!(mesh.replicas[0].process().terminate().success());
-    let other = mesh.replicas[1].grpc.clone();
     for_a_while(Duration::from_secs(12), "the instance is there", || {
-        mesh.ctl(&["--server", &other, "instances", "-o", "json"])
-            .stdout
-            .contains("market.quotes/a")
+        mesh.knows(1, &["market.quotes/a"])
     });
     load.goes_on();
     load.stop().is_clean();
