@@ -3,16 +3,11 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use mesh_proto::google::rpc;
-use prost::Message;
 
 use crate::body::{AnswerBody, trailers};
 use crate::call::{Call, Speaks};
 use crate::headers::REASON;
 use crate::reason::{Reason, Rejection};
-
-/// Who says so, in error details.
-const DOMAIN: &str = "mesh";
 
 /// Answers a call with a refusal.
 pub(crate) fn refuse(mut call: Box<Call>, rejection: &Rejection) -> Response<AnswerBody> {
@@ -27,7 +22,7 @@ pub(crate) fn refuse(mut call: Box<Call>, rejection: &Rejection) -> Response<Ans
         return response;
     }
     let status = StatusCode::from_u16(rejection.reason.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = Bytes::from(mesh_transcode::status::body(&status_message(rejection), None));
+    let body = Bytes::from(mesh_transcode::status::body(&rejection.status(), None));
     call.http_status = status.as_u16();
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(AnswerBody::full(body, call));
@@ -52,38 +47,6 @@ pub(crate) fn refuse(mut call: Box<Call>, rejection: &Rejection) -> Response<Ans
         headers.insert(ALLOW, allow);
     }
     response
-}
-
-/// A refusal as `google.rpc.Status`: the reason as ErrorInfo, the field as BadRequest.
-fn status_message(rejection: &Rejection) -> rpc::Status {
-    let any = |name: &str, value: Vec<u8>| prost_types::Any {
-        type_url: format!("type.googleapis.com/google.rpc.{name}"),
-        value,
-    };
-    let info = rpc::ErrorInfo {
-        reason: rejection.reason.word().to_ascii_uppercase(),
-        domain: DOMAIN.into(),
-        ..rpc::ErrorInfo::default()
-    };
-    let mut details = vec![any("ErrorInfo", info.encode_to_vec())];
-    if let Some(field) = &rejection.field {
-        let violation = rpc::bad_request::FieldViolation {
-            field: field.clone(),
-            description: rejection.message.clone(),
-        };
-        details.push(any(
-            "BadRequest",
-            rpc::BadRequest {
-                field_violations: vec![violation],
-            }
-            .encode_to_vec(),
-        ));
-    }
-    rpc::Status {
-        code: i32::from(rejection.reason.grpc()),
-        message: rejection.message.clone(),
-        details,
-    }
 }
 
 impl From<mesh_transcode::Refusal> for Rejection {

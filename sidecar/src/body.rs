@@ -5,14 +5,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use prost::Message;
 use tokio::time::Sleep;
 
 use crate::call::Call;
-use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, REASON};
+use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, REASON};
 use crate::reason::{Reason, Rejection};
 use crate::translate::JsonStream;
 
@@ -249,6 +252,11 @@ pub(crate) fn trailers(rejection: &Rejection) -> HeaderMap {
     let message = mesh_transcode::status::encode_message(&rejection.message);
     if let Ok(message) = HeaderValue::from_str(&message) {
         trailers.insert(GRPC_MESSAGE, message);
+    }
+    // The reason header ends at the next sidecar; the details go all the way.
+    let details = BASE64_STANDARD_NO_PAD.encode(rejection.status().encode_to_vec());
+    if let Ok(details) = HeaderValue::from_str(&details) {
+        trailers.insert(GRPC_STATUS_DETAILS, details);
     }
     trailers.insert(REASON, HeaderValue::from_static(rejection.reason.word()));
     trailers

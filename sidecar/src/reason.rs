@@ -2,6 +2,12 @@
 //!
 //! Grep for the word from a dashboard and you land on the line that decided.
 
+use mesh_proto::google::rpc;
+use prost::Message;
+
+/// Who says so, in error details.
+const DOMAIN: &str = "mesh";
+
 /// Whose doing a refusal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -159,6 +165,39 @@ impl Rejection {
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// As `google.rpc.Status`: the reason as ErrorInfo, the field as BadRequest.
+    #[must_use]
+    pub fn status(&self) -> rpc::Status {
+        let any = |name: &str, value: Vec<u8>| prost_types::Any {
+            type_url: format!("type.googleapis.com/google.rpc.{name}"),
+            value,
+        };
+        let info = rpc::ErrorInfo {
+            reason: self.reason.word().to_ascii_uppercase(),
+            domain: DOMAIN.into(),
+            ..rpc::ErrorInfo::default()
+        };
+        let mut details = vec![any("ErrorInfo", info.encode_to_vec())];
+        if let Some(field) = &self.field {
+            let violation = rpc::bad_request::FieldViolation {
+                field: field.clone(),
+                description: self.message.clone(),
+            };
+            details.push(any(
+                "BadRequest",
+                rpc::BadRequest {
+                    field_violations: vec![violation],
+                }
+                .encode_to_vec(),
+            ));
+        }
+        rpc::Status {
+            code: i32::from(self.reason.grpc()),
+            message: self.message.clone(),
+            details,
+        }
     }
 }
 

@@ -264,16 +264,9 @@ impl Identity {
         let signed = self.sign(turn, None, token.to_owned()).await;
         signed.map_err(|Refusal { judged, why }| {
             if judged {
+                // It says itself how to make another.
                 let (server, path) = (self.servers.at(turn), path.display());
-                // xds-lite may have told the fix already.
-                let fix = if why.contains(&make) {
-                    String::new()
-                } else {
-                    format!("; make a new one with `{make}`")
-                };
-                format!(
-                    "xds-lite at {server} refused the join token in {path}: {why}{fix}, and write it there"
-                )
+                format!("xds-lite at {server} refused the join token in {path}: {why}")
             } else {
                 why
             }
@@ -336,7 +329,7 @@ impl Identity {
             Ok(())
         } else {
             Err(format!(
-                "the certificate is for {}, not {expected}",
+                "the certificate is for {}, not {expected}; was the join token made for this service?",
                 credentials.id
             ))
         }

@@ -59,6 +59,12 @@ impl Layout {
             .collect()
     }
 
+    /// The nodes that hold nothing but other directories.
+    #[must_use]
+    pub fn above(&self) -> [String; 2] {
+        [self.root.clone(), format!("{}/documents", self.root)]
+    }
+
     /// The parent of the documents of a kind.
     #[must_use]
     pub fn documents(&self, kind: Kind) -> String {

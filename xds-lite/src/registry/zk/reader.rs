@@ -61,7 +61,10 @@ async fn list(shared: &Shared, client: &Client) -> Result<Listed, Error> {
         strange: BTreeMap::new(),
         born: (root.czxid, root.ctime),
     };
-    for path in children(client, &parents).await? {
+    // Above those, only what should not be there counts: a kind that was misspelt is told, not passed over.
+    let mut paths = children(client, &layout.above()).await?;
+    paths.extend(children(client, &parents).await?);
+    for path in paths {
         match layout.place(&path) {
             Place::Strange(why) => {
                 listed.strange.insert(path, why);
