@@ -3,8 +3,7 @@
 use mesh_proto::document;
 use mesh_proto::v1::document::Resource;
 use mesh_proto::v1::{
-    AccessRule, Caller, JwksSource, JwtRule, Locality, RetryPolicy, SchemaSource, caller, jwks_source,
-    schema_source,
+    AccessRule, Caller, JwksSource, JwtRule, RetryPolicy, SchemaSource, caller, jwks_source, schema_source,
 };
 use prost_types::Duration;
 use serde_json::{Value, json};
@@ -126,6 +125,8 @@ fn walk(value: &Value, pointer: &str, place: &str, found: &mut Vec<(String, Stri
 pub struct Faulty {
     /// What was done to a good one.
     pub what: String,
+    /// How the good one is named on a sidecar's stream.
+    pub name: String,
     /// The message.
     pub resource: Resource,
     /// Part of the refusal.
@@ -147,10 +148,12 @@ pub fn faulty(authorities: &str) -> Vec<Faulty> {
             .find(|resource| resource.kind() == kind)
             .unwrap()
             .clone();
+        let name = resource.resource_name();
         spoil(&mut resource);
         let what = format!("{kind}: {what}");
         all.push(Faulty {
             what,
+            name,
             resource,
             place,
         });
@@ -221,9 +224,6 @@ pub fn faulty(authorities: &str) -> Vec<Faulty> {
         "a weight out of bounds" at "spec.weight" => |m| m.spec.as_mut().unwrap().weight = 100_000;
         "a health that is none" at "spec.health" => |m| m.spec.as_mut().unwrap().health = 9;
         "a transport that is none" at "spec.transport" => |m| m.spec.as_mut().unwrap().transport = 9;
-        "a zone without a region" at "spec.locality" => |m| m.spec.as_mut().unwrap().locality = Some(Locality {
-            zone: "a".into(), ..Locality::default()
-        });
     }
     spoil! { JwtProvider:
         "no spec" at "spec" => |m| m.spec = None;

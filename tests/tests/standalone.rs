@@ -16,6 +16,9 @@ struct Alone {
 fn alone() -> Alone {
     let folder = Folder::new();
     lay_out(&folder);
+    // Without a certificate the edge is nobody: only the token can speak for a caller.
+    let readers = "[{jwt: {provider: login, claims: {scope: quotes.read}}}]";
+    folder.write("documents/access.yaml", policy("quotes-readers", readers));
     let app = App::quotes("a");
     folder.write(
         "documents/instances.yaml",
@@ -119,7 +122,7 @@ fn a_bad_edit_is_told_with_every_fault_and_what_was_before_stays() {
 #[test]
 fn documents_that_do_not_fit_together_are_told_before_the_start() {
     let folder = Folder::new();
-    let config = json!({"node": {"service": "web.edge"}, "resources": {"file": folder.join("documents")},
+    let config = json!({"node": {"service": "web.edge", "id": "edge"}, "resources": {"file": folder.join("documents")},
         "edge": {"listen": "127.0.0.1:0", "expose": [{"service": "market.quotes"}]}});
     let file = folder.write("sidecar.yaml", config.to_string());
     let file = file.to_str().unwrap();

@@ -80,6 +80,7 @@ fn operator(mesh: &Mesh) -> DocumentsClient<Channel> {
     )
     .unwrap();
     let authorities = mesh_link::credentials::read_authorities(&bundle(&ca)).unwrap();
+    let _guard = call::runtime().enter();
     let config = tls::client_config(Some(&own), &authorities, SpiffeId::control(&domain())).unwrap();
     DocumentsClient::new(mesh_link::grpc::channel(&mesh.replicas[0].grpc, config).unwrap())
 }
@@ -264,17 +265,12 @@ fn a_sidecar_refuses_bad_resources_by_name_place_and_reason_and_goes_on_as_befor
     let authorities = bundle(&folder.join("ca"));
     for (number, faulty) in faulty(&authorities).iter().enumerate() {
         let kind = faulty.resource.kind();
-        // One without metadata is pushed under the name it should have.
-        let name = match faulty.resource.resource_name() {
-            name if name.is_empty() => "market.quotes".to_owned(),
-            name => name,
-        };
         let nonce = format!("bad-{number}");
-        control.push(&nonce, kind, &[(&name, &faulty.resource)]);
+        control.push(&nonce, kind, &[(&faulty.name, &faulty.resource)]);
         let reason = control
             .answer_to(&nonce)
             .unwrap_or_else(|| panic!("{} is accepted", faulty.what));
-        assert!(reason.starts_with(&name), "{}: {reason}", faulty.what);
+        assert!(reason.starts_with(&faulty.name), "{}: {reason}", faulty.what);
         assert!(reason.contains(faulty.place), "{}: {reason}", faulty.what);
         assert_eq!(reason.lines().count(), 1, "{}: {reason}", faulty.what);
     }
@@ -330,7 +326,10 @@ fn one_bad_resource_among_good_ones_is_refused_alone() {
 #[test]
 fn bytes_that_are_no_resource_are_refused_by_name() {
     let Lied {
-        control, mut sidecar, ..
+        control,
+        mut sidecar,
+        app: _app,
+        folder: _folder,
     } = lied_to();
     eventually("calls are answered", || sidecar.quote().ok());
     let any = |type_url: &str, value: &[u8]| {
