@@ -201,7 +201,6 @@ impl Process {
     }
 
     /// The same as lines.
-    #[must_use]
     pub fn lines(&self) -> MutexGuard<'_, Vec<String>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }

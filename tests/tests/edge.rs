@@ -148,7 +148,7 @@ fn a_token_that_is_not_alone_or_not_a_bearer_token_is_refused() {
     for value in [
         format!("Bearer {}, Bearer {}", good(), good()),
         "Basic YWxpY2U6c2VjcmV0".into(),
-        format!("{}", good()),
+        good().to_owned(),
         "Bearer".into(),
         format!("Token {}", good()),
     ] {

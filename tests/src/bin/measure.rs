@@ -5,6 +5,8 @@
 //! cargo build --release --workspace --bins && target/release/measure
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it is for people")]
+
 use std::time::{Duration, Instant};
 
 use mesh_tests::documents::policy;
@@ -60,9 +62,6 @@ fn main() {
         mebibytes(resident),
         (after - before) / IDLE.as_secs_f64() * 100.0
     );
-    let replica = &mesh.replicas[0];
-    let _ = replica;
-
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         let plan = mesh
@@ -169,7 +168,6 @@ async fn applies(channel: Channel) -> Vec<Duration> {
     times
 }
 
-#[allow(clippy::print_stdout, reason = "it is for people")]
 fn tell(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
