@@ -7,7 +7,7 @@
 //!  DIR/lock                              held by the one xds-lite that uses DIR
 //! ```
 //!
-//! The store itself is in [`store`] and knows no task and no clock; this file runs it off the async threads.
+//! The store itself is in `store` and knows no task and no clock; this file runs it off the async threads.
 
 mod journal;
 mod read;
