@@ -29,4 +29,6 @@ pub struct Resources {
     pub policies_known: BTreeSet<ServiceName>,
     /// Services that have been asked for and answered, even if the answer was that there is none.
     pub services_known: BTreeSet<ServiceName>,
+    /// Services whose instances have been heard of, even if there are none.
+    pub instances_known: BTreeSet<ServiceName>,
 }

@@ -48,8 +48,8 @@ pub struct ServiceEntry {
     pub name: ServiceName,
     /// What it speaks.
     pub protocol: Protocol,
-    /// Whether its own document is known, not only that it was named.
-    pub documented: bool,
+    /// Whether all there is to know has been heard of: its document, the schema that names, and its instances.
+    pub complete: bool,
     /// Its compiled descriptors.
     pub schema: Option<Arc<Schema>>,
     /// Its REST rules.
@@ -178,7 +178,8 @@ impl ServiceEntry {
         Self {
             name: name.clone(),
             protocol: service.map_or(Protocol::Grpc, |service| service.protocol),
-            documented: service.is_some(),
+            complete: service.is_some_and(|service| schema.is_some() || service.schema.is_none())
+                && (!endpoints.is_empty() || resources.instances_known.contains(name)),
             schema,
             router,
             transcoding: transcoding(service.map(Arc::as_ref)),

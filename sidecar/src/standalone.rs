@@ -117,6 +117,7 @@ impl Standalone {
         let mut resources: Resources = held.resources();
         drop(held);
         resources.services_known.extend(self.wanted.iter().cloned());
+        resources.instances_known.extend(self.wanted.iter().cloned());
         resources.policies_known.extend(self.wanted.iter().cloned());
         self.shared.publish(Arc::new(resources));
     }
@@ -280,6 +281,7 @@ fn know(holdings: &mut Holdings, config: &Config) {
         }
     }
     holdings.services_known.clone_from(&known);
+    holdings.instances_known.clone_from(&known);
     holdings.policies_known = known;
 }
 

@@ -75,36 +75,61 @@ fn named_service(head: &mut Parts) -> Result<ServiceName, Rejection> {
 
 /// Finds a service; one that is not known yet is asked for and waited for, boundedly.
 async fn find(worker: &Rc<Worker>, service: &ServiceName) -> Result<(Rc<View>, ServiceIndex), Rejection> {
+    let view = worker.view();
+    match look_up(&view, service) {
+        LookUp::Found(index) => Ok((view, index)),
+        LookUp::Nowhere => Err(unknown(format!("there is no service {service}"))),
+        LookUp::NotYet(_) => Box::pin(learn(worker, service)).await,
+    }
+}
+
+/// Asks the control thread for a service and waits for what there is to know about it.
+async fn learn(worker: &Rc<Worker>, service: &ServiceName) -> Result<(Rc<View>, ServiceIndex), Rejection> {
     let deadline = Instant::now() + FIRST_USE_WAIT;
     let mut changes = worker.shared.changes();
-    let mut asked = false;
+    worker.shared.want(service);
     loop {
         let view = worker.view();
-        let resources = &view.snapshot.resources;
-        if let Some(index) = view.snapshot.find(service.as_str()) {
-            let entry = &view.snapshot.services[index];
-            if entry.documented || !entry.endpoints.is_empty() {
-                return Ok((view, index));
-            }
-        }
-        if resources.services_known.contains(service) {
-            return Err(Rejection::new(
-                Reason::ServiceUnknown,
-                format!("there is no service {service}"),
-            ));
-        }
-        if !asked {
-            worker.shared.want(service);
-            asked = true;
-        }
+        let partly = match look_up(&view, service) {
+            LookUp::Found(index) => return Ok((view, index)),
+            LookUp::Nowhere => return Err(unknown(format!("there is no service {service}"))),
+            LookUp::NotYet(partly) => partly,
+        };
         if tokio::time::timeout_at(deadline.into(), changes.changed())
             .await
             .is_err()
         {
-            return Err(Rejection::new(
-                Reason::ServiceUnknown,
-                format!("nothing is known of {service} yet; try again shortly"),
-            ));
+            let nothing = || unknown(format!("nothing is known of {service} yet; try again shortly"));
+            return partly.map(|index| (view, index)).ok_or_else(nothing);
         }
     }
+}
+
+enum LookUp {
+    /// All there is to know is known.
+    Found(ServiceIndex),
+    /// There is no such service.
+    Nowhere,
+    /// Not everything has been heard of; what there is, if there is something.
+    NotYet(Option<ServiceIndex>),
+}
+
+fn look_up(view: &View, service: &ServiceName) -> LookUp {
+    let snapshot = &view.snapshot;
+    let index = snapshot.find(service.as_str());
+    if let Some(index) = index.filter(|index| snapshot.services[*index].complete) {
+        return LookUp::Found(index);
+    }
+    let heard_of = snapshot.resources.services_known.contains(service);
+    let documented = snapshot.resources.services.contains_key(service);
+    match index.filter(|index| !snapshot.services[*index].endpoints.is_empty()) {
+        // What was written as instances only, without a Service, can be called as it is.
+        Some(index) if heard_of && !documented => LookUp::Found(index),
+        None if heard_of && !documented => LookUp::Nowhere,
+        _ => LookUp::NotYet(index.filter(|_| documented)),
+    }
+}
+
+fn unknown(message: String) -> Rejection {
+    Rejection::new(Reason::ServiceUnknown, message)
 }

@@ -38,6 +38,8 @@ pub struct Holdings {
     warm: BTreeMap<ServiceName, Arc<Service>>,
     /// See [`Resources::services_known`].
     pub services_known: BTreeSet<ServiceName>,
+    /// See [`Resources::instances_known`].
+    pub instances_known: BTreeSet<ServiceName>,
     /// See [`Resources::policies_known`].
     pub policies_known: BTreeSet<ServiceName>,
     /// Policies that were refused and have no good predecessor, `<service>/<name>`. Each closes its service, as it would
@@ -143,6 +145,7 @@ impl Holdings {
     pub fn resources(&mut self) -> Resources {
         let mut resources = Resources {
             services_known: self.services_known.clone(),
+            instances_known: self.instances_known.clone(),
             policies_known: self.policies_known.clone(),
             ..Resources::default()
         };

@@ -203,6 +203,8 @@ fn rebuild(message: LastGood, trust_domain: &TrustDomain, fresh: bool) -> Holdin
             .collect()
     };
     holdings.services_known = names(&message.services_known);
+    // A copy is written when everything was heard of.
+    holdings.instances_known.clone_from(&holdings.services_known);
     if fresh {
         holdings.policies_known = names(&message.policies_known);
         for name in &message.closed {

@@ -174,6 +174,7 @@ impl Subscription {
             .send
             .extend(self.unsubscribe(Kind::Instance, glob(&service)));
         self.holdings.remove_under(Kind::Instance, &under(&service));
+        self.holdings.instances_known.remove(&service);
         // The own service stays: it was asked for by configuration.
         if service.as_str() != self.node.cluster {
             outcome
@@ -275,6 +276,7 @@ impl Subscription {
             }
             let known = match kind {
                 Kind::Service => &mut self.holdings.services_known,
+                Kind::Instance => &mut self.holdings.instances_known,
                 Kind::AccessPolicy => &mut self.holdings.policies_known,
                 _ => continue,
             };
