@@ -449,8 +449,8 @@ async fn a_refused_token_is_told_with_how_to_make_a_new_one_and_a_new_one_in_its
     assert_eq!(
         told,
         format!(
-            "xds-lite at {} refused the join token in {}: the join token has expired; make a new one with `mesh-ctl \
-             token create --service market.quotes`, and write it there",
+            "xds-lite at {} refused the join token in {}: the join token has expired; make another with `mesh-ctl \
+             token create --service market.quotes`",
             fake.address,
             token.display()
         )

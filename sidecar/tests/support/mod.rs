@@ -338,7 +338,11 @@ impl Identity for Service {
             ("", Some(service)) => service,
             ("good", _) => ServiceName::parse("market.quotes").unwrap(),
             ("other", _) => ServiceName::parse("market.orders").unwrap(),
-            ("expired", _) => return Err(Status::unauthenticated("the join token has expired")),
+            ("expired", _) => {
+                return Err(Status::unauthenticated(
+                    "the join token has expired; make another with `mesh-ctl token create --service market.quotes`",
+                ));
+            }
             _ => return Err(Status::unauthenticated("the join token is not one of ours")),
         };
         let lifetime = *self.0.lifetime.lock().unwrap();
