@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_link::accept::{self, Gatekeeper, Limits};
-use mesh_proto::name::{SpiffeId, TrustDomain};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,8 +17,7 @@ use tokio::runtime::LocalOptions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, EdgeTls, Source};
-use crate::gates::access::Caller;
+use crate::config::{Config, EdgeTls};
 use crate::listen::{Listener, serve};
 use crate::shared::Shared;
 use crate::telemetry::Metrics;
@@ -175,7 +173,6 @@ impl Bound {
                     };
                     runtime.block_on(async move {
                         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), number);
-                        let own = own_identity(&shared);
                         let worker = Worker::new(shared, metrics, log, seed);
                         for (way, gate, tls, socket) in sockets {
                             let Ok(socket) = tokio::net::TcpListener::from_std(socket) else {
@@ -185,7 +182,6 @@ impl Bound {
                                 way,
                                 gate,
                                 edge_tls: tls,
-                                own: own.clone(),
                                 drain: drain.clone(),
                                 connections: connections.clone(),
                             };
@@ -230,17 +226,6 @@ impl Running {
         });
         let _ = tokio::time::timeout(CUT_TIMEOUT, joined).await;
     }
-}
-
-/// Who the edge is in the eyes of the services it calls.
-fn own_identity(shared: &Shared) -> Option<Caller> {
-    let domain = match &shared.config.source {
-        Source::Control(control) => Some(control.trust_domain.clone()),
-        Source::Files(_) => shared
-            .credentials()
-            .and_then(|credentials| TrustDomain::parse(credentials.id.trust_domain()).ok()),
-    }?;
-    Some(SpiffeId::service(&domain, &shared.config.node.service).into())
 }
 
 fn edge_tls(files: &EdgeTls) -> Result<Arc<ServerConfig>, String> {

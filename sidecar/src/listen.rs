@@ -56,8 +56,6 @@ pub(crate) struct Listener {
     pub(crate) way: Way,
     pub(crate) gate: Gatekeeper,
     pub(crate) edge_tls: Option<Arc<ServerConfig>>,
-    /// Who the edge is in the eyes of services.
-    pub(crate) own: Option<Caller>,
     pub(crate) drain: CancellationToken,
     pub(crate) connections: TaskTracker,
 }
@@ -149,8 +147,6 @@ fn known(
         address,
         id: caller.as_ref().map(|caller| caller.id.clone()),
     });
-    // Services judge what comes through the edge as coming from the edge.
-    let caller = caller.or_else(|| listener.own.clone().filter(|_| listener.way == Way::Edge));
     Rc::new(Connection {
         worker,
         way: listener.way,

@@ -13,6 +13,8 @@ use mesh_proto::domain::{Balance, BalanceAlgorithm, LocalityPreference, Protocol
 use mesh_proto::name::{ServiceName, SpiffeId, TrustDomain};
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::config::Source;
+use crate::gates::access::Caller;
 use crate::gates::jwt::Memory;
 use crate::shared::Shared;
 use crate::snapshot::{ServiceEntry, ServiceIndex, Snapshot};
@@ -61,6 +63,7 @@ pub(crate) struct View {
     generation: u64,
     server_tls: OnceCell<Option<Arc<ServerConfig>>>,
     client_tls: RefCell<HashMap<ServiceName, Arc<ClientConfig>>>,
+    own: OnceCell<Option<Rc<Caller>>>,
     clusters: Vec<OnceCell<Rc<Cluster>>>,
     pub(crate) tokens: RefCell<Memory>,
 }
@@ -77,6 +80,7 @@ impl View {
             generation,
             server_tls: OnceCell::new(),
             client_tls: RefCell::default(),
+            own: OnceCell::new(),
             clusters,
             tokens: RefCell::default(),
         })
@@ -147,6 +151,25 @@ impl Worker {
             .borrow_mut()
             .insert(service.clone(), config.clone());
         Ok(config)
+    }
+
+    /// Who this sidecar is in the eyes of those it calls; nobody while it has no trust domain.
+    pub(crate) fn own_identity(&self, view: &View) -> Option<Rc<Caller>> {
+        let make = || {
+            let told = match &self.shared.config.source {
+                Source::Control(control) => Some(control.trust_domain.clone()),
+                Source::Files(_) => view
+                    .snapshot
+                    .resources
+                    .mesh
+                    .as_ref()
+                    .map(|mesh| mesh.trust_domain.clone()),
+            };
+            let proven = || TrustDomain::parse(view.credentials.as_ref()?.id.trust_domain()).ok();
+            let id = SpiffeId::service(&told.or_else(proven)?, &self.shared.config.node.service);
+            Some(Rc::new(Caller::from(id)))
+        };
+        view.own.get_or_init(make).clone()
     }
 
     /// The instances of a service, with the connections this thread has to them.

@@ -26,6 +26,8 @@ pub(crate) async fn serve(
     body: Incoming,
 ) -> Answered {
     let view = connection.worker.view();
+    // Services judge what comes through the edge as coming from the edge.
+    call.caller = connection.worker.own_identity(&view);
     // 1 to 3 are done: whatever is refused below is answered and measured.
     let recognition = match decide(&view, &mut call, &mut head) {
         Ok(recognition) => recognition,
