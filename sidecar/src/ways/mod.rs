@@ -319,3 +319,19 @@ async fn within<T>(
             ))
         })
 }
+
+#[cfg(test)]
+mod tests {
+    /// What a call costs in memory while it waits; every stream of every connection holds one.
+    const CALL_BYTES_MAX: usize = 5 << 10;
+
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_that_waits_is_small() {
+        let bytes = size(super::answer);
+        assert!(bytes <= CALL_BYTES_MAX, "{bytes} bytes");
+    }
+}
