@@ -372,18 +372,37 @@ fn bytes_that_are_no_resource_are_refused_by_name() {
 }
 
 #[test]
-fn a_refusal_reaches_the_person_who_applied_it() {
-    // A policy whose provider the sidecar cannot judge well: xds-lite accepts it, since it is good, and all is applied.
+fn status_tells_every_sidecar_and_what_it_has_applied() {
     let mesh = Mesh::start();
     let _quotes = mesh.quotes("a");
-    let status = eventually("the sidecar is in the status", || {
+    let stored = mesh.ctl(&[
+        "apply",
+        "-f",
+        mesh.folder.join("documents/services.yaml").to_str().unwrap(),
+        "--dry-run",
+        "-o",
+        "json",
+    ]);
+    let stored = stored.ok().json();
+    let results = stored["results"].as_array().unwrap();
+    let version = &results
+        .iter()
+        .find(|result| result["name"] == "market.quotes")
+        .unwrap()["version"];
+    let version = version.as_str().unwrap();
+    eventually("the sidecar has applied its own service", || {
         let status = mesh.status();
-        (!status["sidecars"].as_array()?.is_empty()).then_some(status)
+        let sidecar = status["sidecars"]
+            .as_array()?
+            .iter()
+            .find(|one| one["node"] == "market.quotes/a")?;
+        sidecar["resources"].to_string().contains(version).then_some(())
     });
-    let sidecar = &status["sidecars"][0];
-    assert_eq!(sidecar["node"], "market.quotes/a", "{status}");
     let text = mesh.ctl(&["status", "--verbose"]).ok().stdout;
-    assert!(text.contains("market.quotes/a"), "{text}");
+    assert!(
+        text.contains("market.quotes/a") && text.contains(version),
+        "{text}"
+    );
 }
 
 #[test]
