@@ -113,11 +113,18 @@ impl TryFrom<v1::Service> for Service {
         let mut check = Check::default();
         let name = metadata(message.metadata, &mut check, ServiceName::parse);
         let spec = message.spec.unwrap_or_default();
-        let protocol = match spec.protocol() {
-            v1::Protocol::Grpc => Some(Protocol::Grpc),
-            v1::Protocol::HttpJson => Some(Protocol::HttpJson),
-            v1::Protocol::Unspecified => {
+        let protocol = match v1::Protocol::try_from(spec.protocol) {
+            Ok(v1::Protocol::Grpc) => Some(Protocol::Grpc),
+            Ok(v1::Protocol::HttpJson) => Some(Protocol::HttpJson),
+            Ok(v1::Protocol::Unspecified) => {
                 check.fault("spec.protocol", "is missing; write grpc or http-json");
+                None
+            }
+            Err(_) => {
+                check.fault(
+                    "spec.protocol",
+                    format!("{} is not known; write grpc or http-json", spec.protocol),
+                );
                 None
             }
         };
