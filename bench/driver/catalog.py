@@ -1,13 +1,17 @@
 """A mesh that is large on paper: so many services with so many instances each, as each proxy wants to be told."""
 
 
+# A file may hold some thousand documents; this many services stay well below.
+PER_FILE = 50
+
+
 def sidecar(folder, services, instances, listen):
     """Standalone documents and a configuration; gives the configuration's path."""
     documents = folder / "catalog"
     documents.mkdir(exist_ok=True)
-    for begin in range(0, services, 100):
+    for begin in range(0, services, PER_FILE):
         texts = []
-        for service in range(begin, min(begin + 100, services)):
+        for service in range(begin, min(begin + PER_FILE, services)):
             texts.append(f"apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: shop.s{service}}}\nspec: {{protocol: grpc}}\n")
             texts += [
                 f"apiVersion: mesh/v1\nkind: Instance\nmetadata: {{name: shop.s{service}/i{number}}}\n"
