@@ -44,7 +44,7 @@ def draw(data, out):
             middle = statistics.median(values)
             error = [[middle - min(values)], [max(values) - middle]]
             axis.bar(position, middle, color=COLOURS[subject], yerr=error, capsize=3, error_kw={"lw": 0.8})
-            axis.text(position, middle, f" {middle:,.0f}" if middle >= 100 else f" {middle:.1f}", ha="center", va="bottom", fontsize=7)
+            axis.text(position, max(values), f"{middle:,.0f}" if middle >= 100 else f"{middle:.1f}", ha="center", va="bottom", fontsize=7)
         axis.set_title(title, fontsize=9)
         axis.set_xticks(range(len(subjects)), subjects, rotation=45, ha="right", fontsize=7)
         axis.tick_params(axis="y", labelsize=7)

@@ -81,6 +81,11 @@ def wait_for_port(port, process):
     _wait(port, process, lambda port: socket.create_connection(("127.0.0.1", port), 1).close() is None)
 
 
+def wait_for_ready_line(port, process):
+    """Until it says so on standard output."""
+    _wait(port, process, lambda _: process.tail().startswith("ready "))
+
+
 def _wait(port, process, attempt):
     end = time.monotonic() + READY_TIMEOUT_SECONDS
     while time.monotonic() < end:

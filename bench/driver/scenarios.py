@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from . import catalog
-from .processes import Failed, Process, free_port, wait_for_answer, wait_for_port
+from .processes import Failed, Process, free_port, wait_for_answer, wait_for_port, wait_for_ready_line
 from .subjects import ALL, envoy_command
 
 SETTLE_SECONDS = 1.0
@@ -125,7 +125,8 @@ def catalog_memory(bench, pace, subject):
     began = time.monotonic()
     process = Process(command, bench.proxy_cores, bench.work / f"{subject}-catalog.log")
     try:
-        wait_for_port(port, process)
+        # The sidecar binds before it reads, and says when it has; Envoy reads before it binds.
+        (wait_for_ready_line if subject == "sidecar" else wait_for_port)(port, process)
         ready = time.monotonic() - began
         time.sleep(SETTLE_SECONDS * 2)
         return {"rss_mib": process.rss_kib() / 1024, "peak_mib": process.peak_kib() / 1024, "ready_ms": ready * 1e3}
