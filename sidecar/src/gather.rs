@@ -1,62 +1,115 @@
-//! Gathers what one poll of a connection writes into one system call.
+//! Gathers everything that one poll of a connection writes into one system call.
 //!
 //! ```text
-//!  h2: HEADERS, DATA, DATA, … each a write ─► buffer ──flush──► one write
-//!                        a large payload ─► buffer and payload in one vectored write, not copied
+//!  connection ─ HEADERS, DATA, flush, DATA, flush … ─► buffer        (nothing is sent: the library flushes after each payload)
+//!  Sender     ─ polls the connection, then sends the buffer          (one write, one run of TLS records)
 //! ```
 //!
-//! The HTTP/2 library writes once for every payload of 256 bytes or more, which for small calls is more than one system call
-//! a message; they were the largest part of what a call costs. It always flushes when it has nothing more to write, so
-//! what is gathered never waits. Buffers are lent by the thread while they hold something: an idle connection has none.
+//! The HTTP/2 library writes and flushes once for every payload of 256 bytes or more, which for small calls is more than one
+//! system call a message; they were the largest part of what a call costs. So a flush only notes that there is something, and
+//! whoever polls the connection sends it afterwards. Nothing is lost at the end: [`Sender::finish`] sends what is left, and a
+//! shutdown sends before it shuts. Buffers are lent by the thread while they hold something: an idle connection has none.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most that is gathered before it is written.
-const GATHER_BYTES_MAX: usize = 32 << 10;
-/// A write of this much is worth a system call of its own, and not worth a copy.
-const LARGE_BYTES_MIN: usize = 8 << 10;
+/// More than this does not wait: the writer is held up until the socket has taken it.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// What a buffer begins with, and what a spare one may not exceed.
+const BUFFER_BYTES: usize = 32 << 10;
 /// Buffers a thread keeps for the next connection that writes.
 const SPARE_BUFFERS_MAX: usize = 64;
-/// Slices of one vectored write.
-const SLICES_MAX: usize = 16;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A stream whose writes are gathered until it is flushed.
-pub(crate) struct Gather<S> {
-    inner: S,
+/// A stream whose writes wait for its [`Sender`].
+pub(crate) struct Gather<S>(Rc<RefCell<Waiting<S>>>);
+
+/// Sends what a [`Gather`] holds, after each poll of the connection that writes to it.
+pub(crate) struct Sender<S>(Rc<RefCell<Waiting<S>>>);
+
+struct Waiting<S> {
+    stream: S,
     /// What was written and not sent, from `sent` on.
     buffer: Vec<u8>,
     sent: usize,
 }
 
-impl<S> Gather<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self {
-            inner,
-            buffer: Vec::new(),
-            sent: 0,
-        }
+/// Splits a stream into what the HTTP library gets and what sends.
+pub(crate) fn gather<S>(stream: S) -> (Gather<S>, Sender<S>) {
+    let waiting = Rc::new(RefCell::new(Waiting {
+        stream,
+        buffer: Vec::new(),
+        sent: 0,
+    }));
+    (Gather(waiting.clone()), Sender(waiting))
+}
+
+impl<S: AsyncWrite + Unpin> Sender<S> {
+    /// Polls a connection, then sends what it wrote. A write that fails is the connection's to notice: its next read or
+    /// write fails as well.
+    pub(crate) fn poll<C: Future>(&self, connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let polled = connection.poll(cx);
+        let _ = self.0.borrow_mut().poll_send(cx);
+        polled
+    }
+
+    /// Sends what is left after the connection has ended.
+    pub(crate) async fn finish(&self) {
+        let _ = poll_fn(|cx| self.0.borrow_mut().poll_send(cx)).await;
+    }
+
+    /// Runs a connection to its end.
+    pub(crate) async fn drive<C: Future>(self, connection: C) {
+        let mut connection = pin!(connection);
+        poll_fn(|cx| self.poll(connection.as_mut(), cx).map(drop)).await;
+        self.finish().await;
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gather<S> {
-    fn waiting(&self) -> usize {
-        self.buffer.len() - self.sent
+impl<S: AsyncWrite + Unpin> Waiting<S> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.buffer.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.sent..])) {
+                Ok(0) => {
+                    self.emptied();
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                Ok(count) => self.sent += count,
+                Err(error) => {
+                    self.emptied();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        self.emptied();
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.len() - self.sent < WAITING_BYTES_MAX {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_send(cx)
+        }
     }
 
     fn take_in(&mut self, bytes: &[u8]) {
         if self.buffer.capacity() == 0 {
             self.buffer = SPARE
                 .with_borrow_mut(Vec::pop)
-                .unwrap_or_else(|| Vec::with_capacity(GATHER_BYTES_MAX));
+                .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
         }
         self.buffer.extend_from_slice(bytes);
     }
@@ -66,51 +119,10 @@ impl<S: AsyncWrite + Unpin> Gather<S> {
         self.buffer.clear();
         let buffer = std::mem::take(&mut self.buffer);
         SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() >= GATHER_BYTES_MAX {
+            if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() == BUFFER_BYTES {
                 spare.push(buffer);
             }
         });
-    }
-
-    /// Sends all that was gathered.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.waiting() > 0 {
-            let count = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.buffer[self.sent..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent += count;
-        }
-        if !self.buffer.is_empty() {
-            self.emptied();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Sends what was gathered together with a large write, and tells how much of the latter went.
-    fn poll_large(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        loop {
-            let waiting = self.waiting();
-            let mut all = [IoSlice::new(&[]); SLICES_MAX];
-            all[0] = IoSlice::new(&self.buffer[self.sent..]);
-            let count = slices.len().min(SLICES_MAX - 1);
-            all[1..=count].copy_from_slice(&slices[..count]);
-            let first = usize::from(waiting == 0);
-            let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &all[first..=count]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            if written < waiting {
-                self.sent += written;
-                continue;
-            }
-            if !self.buffer.is_empty() {
-                self.emptied();
-            }
-            if written > waiting {
-                return Poll::Ready(Ok(written - waiting));
-            }
-        }
     }
 }
 
@@ -124,84 +136,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if length >= LARGE_BYTES_MIN {
-            return this.poll_large(cx, slices);
-        }
-        if this.buffer.len() + length > GATHER_BYTES_MAX {
-            ready!(this.poll_drain(cx))?;
-        }
+        let mut waiting = self.0.borrow_mut();
+        ready!(waiting.poll_room(cx))?;
         for slice in slices {
-            this.take_in(slice);
+            waiting.take_in(slice);
         }
-        Poll::Ready(Ok(length))
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.inner).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        // What was gathered goes before the end does.
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.inner).poll_shutdown(cx)
+        let mut waiting = self.0.borrow_mut();
+        ready!(waiting.poll_send(cx))?;
+        Pin::new(&mut waiting.stream).poll_shutdown(cx)
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(cx, into)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, into)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::rc::Rc;
 
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
-    /// Takes at most `most` bytes a call and remembers them, and how many calls there were.
-    struct Sink {
-        bytes: Rc<RefCell<Vec<u8>>>,
-        calls: Rc<Cell<usize>>,
-        most: usize,
-        shut: Rc<Cell<bool>>,
-    }
+    /// Counts the writes that reach it.
+    struct Counted(Rc<Cell<usize>>, Rc<RefCell<Vec<u8>>>);
 
-    impl AsyncWrite for Sink {
+    impl AsyncWrite for Counted {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            let count = bytes.len().min(self.most);
-            self.bytes.borrow_mut().extend_from_slice(&bytes[..count]);
-            self.calls.set(self.calls.get() + 1);
-            Poll::Ready(Ok(count))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let joined: Vec<u8> = slices
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .take(self.most)
-                .collect();
-            self.poll_write(cx, &joined)
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            true
+            self.0.set(self.0.get() + 1);
+            self.1.borrow_mut().extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -209,65 +188,59 @@ mod tests {
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.shut.set(true);
             Poll::Ready(Ok(()))
         }
     }
 
-    type Seen = (Rc<RefCell<Vec<u8>>>, Rc<Cell<usize>>, Rc<Cell<bool>>);
-
-    fn gather(most: usize) -> (Gather<Sink>, Seen) {
-        let (bytes, calls, shut) = (Rc::default(), Rc::default(), Rc::default());
-        let sink = Sink {
-            bytes: Rc::clone(&bytes),
-            calls: Rc::clone(&calls),
-            most,
-            shut: Rc::clone(&shut),
-        };
-        (Gather::new(sink), (bytes, calls, shut))
-    }
-
     #[tokio::test]
-    async fn many_small_writes_become_one() {
-        let (mut stream, (bytes, calls, _)) = gather(usize::MAX);
-        for _ in 0..10 {
-            stream.write_all(&[7; 300]).await.unwrap();
-        }
-        assert_eq!(calls.get(), 0);
-        stream.flush().await.unwrap();
-        assert_eq!((bytes.borrow().len(), calls.get()), (3_000, 1));
-    }
-
-    #[tokio::test]
-    async fn everything_arrives_once_and_in_order_whatever_the_socket_takes() {
-        for most in [1, 7, 4_096, usize::MAX] {
-            let (mut stream, (bytes, ..)) = gather(most);
-            let mut expected = Vec::new();
-            let sizes: [usize; 9] = [1, 300, 9_000, 20, 40_000, 8_191, 8_192, 5, 31_000];
-            for (number, size) in sizes.into_iter().enumerate() {
-                let piece = vec![u8::try_from(number).unwrap(); size];
-                stream.write_all(&piece).await.unwrap();
-                expected.extend(piece);
+    async fn what_one_poll_writes_and_flushes_becomes_one_write() {
+        let (writes, bytes) = (Rc::<Cell<usize>>::default(), Rc::<RefCell<Vec<u8>>>::default());
+        let (mut stream, sender) = gather(Counted(writes.clone(), bytes.clone()));
+        let connection = async move {
+            for _ in 0..10 {
+                stream.write_all(&[7; 300]).await.unwrap();
+                stream.flush().await.unwrap();
             }
-            stream.flush().await.unwrap();
-            assert!(*bytes.borrow() == expected, "{most} bytes a call");
-        }
+        };
+        sender.drive(connection).await;
+        assert_eq!((bytes.borrow().len(), writes.get()), (3_000, 1));
     }
 
     #[tokio::test]
-    async fn what_was_gathered_goes_before_the_end() {
-        let (mut stream, (bytes, _, shut)) = gather(10);
+    async fn everything_arrives_once_and_in_order_through_a_narrow_pipe() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (mut stream, sender) = gather(near);
+        let connection = async move {
+            for number in 0..100_000u32 {
+                stream.write_all(&number.to_be_bytes()).await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            far.read_to_end(&mut seen).await.unwrap();
+            seen
+        };
+        let ((), seen) = tokio::join!(sender.drive(connection), reading);
+        assert!(seen == (0..100_000u32).flat_map(u32::to_be_bytes).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_sends_what_waits_before_it_shuts() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (mut stream, _sender) = gather(near);
         stream.write_all(b"the last words of this stream").await.unwrap();
         stream.shutdown().await.unwrap();
-        assert_eq!(&*bytes.borrow(), b"the last words of this stream");
-        assert!(shut.get());
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"the last words of this stream");
     }
 
     #[tokio::test]
-    async fn a_flushed_stream_holds_no_buffer() {
-        let (mut stream, _) = gather(usize::MAX);
+    async fn a_connection_that_has_sent_everything_holds_no_buffer() {
+        let (near, _far) = tokio::io::duplex(1 << 10);
+        let (mut stream, sender) = gather(near);
         stream.write_all(b"x").await.unwrap();
-        stream.flush().await.unwrap();
-        assert_eq!(stream.buffer.capacity(), 0);
+        sender.finish().await;
+        assert_eq!(sender.0.borrow().buffer.capacity(), 0);
     }
 }

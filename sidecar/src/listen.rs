@@ -6,8 +6,9 @@
 //!         ─► plain: the first bytes tell       ─┘
 //! ```
 
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gates::access::Caller;
-use crate::gather::Gather;
+use crate::gather::{Sender, gather};
 use crate::ways::{Connection, Way, answer};
 use crate::worker::{LocalExecutor, Worker};
 
@@ -181,11 +182,10 @@ async fn requests(
     http2: bool,
 ) -> Result<(), String> {
     let age = age_of(&connection);
-    let service = hyper::service::service_fn(move |request| {
-        let answering = answer(connection.clone(), request);
-        async move { Ok::<_, Infallible>(answering.await) }
-    });
-    let io = TokioIo::new(Gather::new(stream));
+    // The call's future itself, not a block around it: it is large enough to be held once only.
+    let service = hyper::service::service_fn(move |request| answer(connection.clone(), request));
+    let (stream, sender) = gather(stream);
+    let io = TokioIo::new(stream);
     if http2 {
         let serving = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -199,7 +199,7 @@ async fn requests(
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .serve_connection(io, service);
-        return to_the_end(serving, listener, age).await;
+        return to_the_end(serving, sender, listener, age).await;
     }
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -208,7 +208,7 @@ async fn requests(
         .max_headers(HEADERS_MAX)
         .half_close(false)
         .serve_connection(io, service);
-    to_the_end(serving, listener, age).await
+    to_the_end(serving, sender, listener, age).await
 }
 
 fn age_of(connection: &Connection) -> Duration {
@@ -220,21 +220,30 @@ fn age_of(connection: &Connection) -> Duration {
 
 /// Serves until the connection ends, the sidecar drains or the connection is old; then the peer is told to go elsewhere
 /// and calls under way end.
-async fn to_the_end<C>(serving: C, listener: &Listener, age: Duration) -> Result<(), String>
+async fn to_the_end<C, S>(
+    serving: C,
+    sender: Sender<S>,
+    listener: &Listener,
+    age: Duration,
+) -> Result<(), String>
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
+    S: AsyncWrite + Unpin,
 {
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
-        () = listener.drain.cancelled() => {}
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = poll_fn(|cx| sender.poll(serving.as_mut(), cx)) => Ok(ended),
+        () = listener.drain.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            Ok(poll_fn(|cx| sender.poll(serving.as_mut(), cx)).await)
+        }
         () = tokio::time::sleep(age) => {
             serving.as_mut().graceful_shutdown();
-            let ended = tokio::time::timeout(CONNECTION_AGE_GRACE, serving).await;
-            return ended.map_err(|_| "cut: too old".to_owned())?.map_err(|error| error.to_string());
+            let ending = poll_fn(|cx| sender.poll(serving.as_mut(), cx));
+            tokio::time::timeout(CONNECTION_AGE_GRACE, ending).await.map_err(|_| "cut: too old".to_owned())
         }
-    }
-    serving.as_mut().graceful_shutdown();
-    serving.await.map_err(|error| error.to_string())
+    };
+    sender.finish().await;
+    ended?.map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! Opens a connection to an instance: TCP, mutual TLS where the instance is another sidecar, HTTP/2 or HTTP/1.1.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Key;
 use crate::body::RequestBody;
-use crate::gather::Gather;
-use crate::worker::{LocalExecutor, Worker};
+use crate::gather::{Sender, gather};
+use crate::worker::Worker;
 
 /// From the first SYN to the end of the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +104,9 @@ async fn tcp(key: &Key) -> Result<TcpStream, String> {
 async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
 ) -> Result<http2::SendRequest<RequestBody>, String> {
-    let (sender, connection) = http2::Builder::new(LocalExecutor)
+    let (stream, gathered) = gather(stream);
+    let executor = DriveFirst(Rc::new(RefCell::new(Some(gathered))));
+    let (sender, connection) = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -111,9 +114,33 @@ async fn handshake(
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .handshake(TokioIo::new(Gather::new(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| format!("HTTP/2 cannot begin: {error}"))?;
     tokio::task::spawn_local(async move { drop(connection.await) });
     Ok(sender)
+}
+
+/// Spawns on this thread. The first thing hyper spawns for a client is the connection itself, which is what has to be
+/// driven for its writes to be sent; what comes after it are calls.
+struct DriveFirst<S>(Rc<RefCell<Option<Sender<S>>>>);
+
+impl<S> Clone for DriveFirst<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, S> hyper::rt::Executor<F> for DriveFirst<S>
+where
+    F: Future<Output = ()> + 'static,
+    S: AsyncWrite + Unpin + 'static,
+{
+    fn execute(&self, future: F) {
+        let first = self.0.borrow_mut().take();
+        match first {
+            Some(sender) => drop(tokio::task::spawn_local(sender.drive(future))),
+            None => drop(tokio::task::spawn_local(future)),
+        }
+    }
 }

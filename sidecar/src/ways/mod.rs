@@ -11,6 +11,8 @@ pub(crate) mod edge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -63,7 +65,10 @@ pub(crate) struct Connection {
 }
 
 /// Answers one request; never fails, since step 2 turns every failure into an answer.
-pub(crate) async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(crate) async fn answer(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
     let (mut head, body) = request.into_parts();
     let way = connection.way;
     // 3 measure: from here to the end of the stream.
@@ -80,7 +85,7 @@ pub(crate) async fn answer(connection: Rc<Connection>, request: Request<Incoming
         Way::Edge => edge::serve(&connection, call, head, body).await,
     };
     // 2 rescue: what went wrong below becomes an answer the caller can read.
-    answered.unwrap_or_else(|(call, rejection)| refuse(call, &rejection))
+    Ok(answered.unwrap_or_else(|(call, rejection)| refuse(call, &rejection)))
 }
 
 /// An answer, or the call with the reason it is refused for.
@@ -216,7 +221,7 @@ pub(crate) async fn forward(
         return Err((call, rejection));
     }
     let deadline = call.deadline;
-    let sent = within(deadline, cluster.send(&worker, &mut call, head, body)).await;
+    let sent = within(deadline, pin!(cluster.send(&worker, &mut call, head, body))).await;
     let response = match sent {
         Ok(response) => response,
         Err(rejection) => return Err((call, rejection)),
@@ -303,9 +308,10 @@ fn strip_prefix(head: &mut Parts, prefix: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// Bounds work in time. The work is boxed or pinned by the caller, so that its state is held once.
 async fn within<T>(
     deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Rejection>>,
+    work: impl Future<Output = Result<T, Rejection>> + Unpin,
 ) -> Result<T, Rejection> {
     let Some(deadline) = deadline else {
         return work.await;
