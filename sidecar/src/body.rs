@@ -1,6 +1,5 @@
 //! Bodies on their way through: counted, bounded in time, and ended so that the other side can read why.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,24 +11,15 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use prost::Message;
-use tokio::time::Sleep;
 
 use crate::call::Call;
 use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, REASON};
+use crate::progress::Progress;
 use crate::reason::{Reason, Rejection};
 use crate::translate::JsonStream;
 
 /// Any failure of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Bytes of one call, counted where they pass.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// From the caller.
-    pub(crate) bytes_in: Cell<u64>,
-    /// To the caller.
-    pub(crate) bytes_out: Cell<u64>,
-}
 
 /// What goes upstream.
 pub(crate) enum RequestBody {
@@ -38,7 +28,7 @@ pub(crate) enum RequestBody {
     /// One piece, made here.
     Full(Option<Bytes>),
     /// As it comes from the caller. Trailers are dropped: a request has none that matter, and some that harm.
-    Incoming(Incoming, Rc<Tally>),
+    Incoming(Incoming, Rc<Progress>),
 }
 
 impl Body for RequestBody {
@@ -52,17 +42,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Incoming(body, tally) => match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.data_ref() {
-                    Some(data) => {
-                        tally.bytes_in.set(tally.bytes_in.get() + data.len() as u64);
-                        Poll::Ready(Some(Ok(frame)))
-                    }
-                    None => Poll::Ready(None),
-                },
-                Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-                None => Poll::Ready(None),
-            },
+            RequestBody::Incoming(body, progress) => poll_request(body, progress, cx),
         }
     }
 
@@ -83,10 +63,37 @@ impl Body for RequestBody {
     }
 }
 
+/// The next piece of a request that is passed through. It ends with its call: what a clock rang for, or what was answered
+/// before the request was complete, needs no more of it.
+fn poll_request(
+    body: &mut Incoming,
+    progress: &Progress,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    if progress.has_rung().is_some() {
+        return Poll::Ready(Some(Err("the call is over".into())));
+    }
+    let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        progress.waits_for_caller(cx);
+        return Poll::Pending;
+    };
+    if let Some(Ok(frame)) = &frame
+        && let Some(data) = frame.data_ref()
+    {
+        progress.came(data.len());
+    } else {
+        progress.owes_nothing();
+    }
+    Poll::Ready(match frame {
+        Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
+        Some(Err(error)) => Some(Err(error.into())),
+        Some(Ok(_)) | None => None,
+    })
+}
+
 /// What goes back to the caller. It holds its [`Call`], which is told when the stream ends, in whatever way.
 pub(crate) struct AnswerBody {
     inner: Inner,
-    deadline: Option<Pin<Box<Sleep>>>,
     call: Box<Call>,
 }
 
@@ -111,17 +118,14 @@ impl AnswerBody {
             } else {
                 Inner::Full(bytes)
             },
-            deadline: None,
             call,
         }
     }
 
     /// The upstream's body, as it comes.
     pub(crate) fn passed_through(body: Incoming, grpc: bool, call: Box<Call>) -> Self {
-        let deadline = call.sleep_until_deadline().filter(|_| !body.is_end_stream());
         Self {
             inner: Inner::Incoming { body, grpc },
-            deadline,
             call,
         }
     }
@@ -130,14 +134,12 @@ impl AnswerBody {
     pub(crate) fn json(stream: Box<JsonStream>, call: Box<Call>) -> Self {
         Self {
             inner: Inner::Json(stream),
-            deadline: call.sleep_until_deadline(),
             call,
         }
     }
 
     fn count(&self, data: &Bytes) {
-        let sent = &self.call.tally.bytes_out;
-        sent.set(sent.get() + data.len() as u64);
+        self.call.ticket.progress.gave(data.len());
     }
 }
 
@@ -150,10 +152,9 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let late = this
-            .deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+        let progress = &this.call.ticket.progress;
+        progress.asked();
+        let alarm = progress.alarm(cx);
         match &mut this.inner {
             Inner::Done => Poll::Ready(None),
             Inner::Full(bytes) => {
@@ -164,11 +165,8 @@ impl Body for AnswerBody {
             }
             Inner::Incoming { body, grpc } => {
                 let grpc = *grpc;
-                let frame = if late {
-                    Some(Err(Rejection::new(
-                        Reason::DeadlinePassed,
-                        "the deadline passed before the answer was complete",
-                    )))
+                let frame = if let Some(alarm) = alarm {
+                    Some(Err(alarm.rejection()))
                 } else {
                     let frame = ready!(Pin::new(body).poll_frame(cx));
                     frame.map(|frame| {
@@ -204,8 +202,8 @@ impl Body for AnswerBody {
                 }
             }
             Inner::Json(stream) => {
-                let piece = if late {
-                    stream.cut_short()
+                let piece = if let Some(alarm) = alarm {
+                    stream.cut_short(alarm.rejection())
                 } else {
                     ready!(stream.poll_piece(cx))
                 };

@@ -3,7 +3,6 @@
 //! Made at step 3 of a way, handed along, and held by the answer's body to its end. Dropping it writes the log line and the
 //! numbers, so a caller that goes away is measured like any other.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,11 +11,11 @@ use http::HeaderMap;
 use http::request::Parts;
 use mesh_link::Peer;
 use mesh_proto::name::ServiceName;
-use tokio::time::Sleep;
 
-use crate::body::Tally;
+use crate::clock::Ticket;
 use crate::gates::access::Caller;
 use crate::headers::{GRPC_STATUS, is_grpc};
+use crate::progress::Alarm;
 use crate::reason::{Reason, Rejection};
 use crate::telemetry::access_log::{Line, now_text};
 use crate::telemetry::{Outcome, trace};
@@ -71,7 +70,8 @@ pub(crate) struct Call {
     pub(crate) policy: Option<Arc<str>>,
     /// The instance in use; it counts the call as active until dropped.
     pub(crate) instance: Option<Held>,
-    pub(crate) tally: Rc<Tally>,
+    /// Its place on the thread's clock, and how it gets on.
+    pub(crate) ticket: Ticket,
     pub(crate) http_status: u16,
     pub(crate) grpc_status: Option<u16>,
     logged: Option<Logged>,
@@ -100,6 +100,7 @@ impl Call {
         way: &'static str,
         peer: Rc<Peer>,
         caller: Option<Rc<Caller>>,
+        ticket: Ticket,
         head: &mut Parts,
     ) -> Box<Self> {
         worker.gauges.in_flight(way, 1);
@@ -123,7 +124,7 @@ impl Call {
             rpc_known: false,
             policy: None,
             instance: None,
-            tally: Rc::default(),
+            ticket,
             http_status: 0,
             grpc_status: None,
             logged,
@@ -163,12 +164,6 @@ impl Call {
         }
     }
 
-    /// A timer for the deadline, if there is one.
-    pub(crate) fn sleep_until_deadline(&self) -> Option<Pin<Box<Sleep>>> {
-        self.deadline
-            .map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())))
-    }
-
     fn code(&self) -> u16 {
         if self.speaks == Speaks::Http {
             self.http_status
@@ -181,6 +176,10 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let took = self.started.elapsed();
+        // Nobody asked for more of the answer, so nobody could be told.
+        if self.reason.is_none() && self.ticket.progress.has_rung() == Some(Alarm::WriteStall) {
+            self.refused(&Alarm::WriteStall.rejection());
+        }
         let worker = &self.worker;
         worker.in_flight.set(worker.in_flight.get().saturating_sub(1));
         worker.gauges.in_flight(self.way, -1);
@@ -225,8 +224,8 @@ impl Drop for Call {
                 reason: self.reason.map(Reason::word),
                 detail: self.detail.as_deref(),
                 duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
-                bytes_in: self.tally.bytes_in.get(),
-                bytes_out: self.tally.bytes_out.get(),
+                bytes_in: self.ticket.progress.bytes_in(),
+                bytes_out: self.ticket.progress.bytes_out(),
                 trace_id: &logged.trace_id,
             });
         }

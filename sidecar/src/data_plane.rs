@@ -182,15 +182,20 @@ impl Bound {
                                 way,
                                 gate,
                                 edge_tls: tls,
-                                drain: drain.clone(),
                                 connections: connections.clone(),
                             };
                             tokio::task::spawn_local(serve(worker.clone(), socket, listener, accept.clone()));
                         }
+                        let mut draining = false;
                         let mut reap = tokio::time::interval(REAP_INTERVAL);
                         loop {
                             tokio::select! {
                                 () = cut.cancelled() => return,
+                                () = worker.clock.run() => {}
+                                () = drain.cancelled(), if !draining => {
+                                    draining = true;
+                                    worker.clock.drain();
+                                }
                                 _ = reap.tick() => worker.reap(),
                             }
                         }

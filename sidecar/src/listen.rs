@@ -6,9 +6,7 @@
 //!         ─► plain: the first bytes tell       ─┘
 //! ```
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +14,22 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use mesh_link::accept::{self, Gatekeeper, Peer};
+use mesh_link::accept::{self, Gatekeeper, Pass, Peer};
 use mesh_link::tls;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gates::access::Caller;
-use crate::gather::{Sender, gather};
 use crate::ways::{Connection, Way, answer};
-use crate::worker::{LocalExecutor, Worker};
+use crate::wire::{Driver, Ended, Limits, Tick, wire};
+use crate::worker::{CallExecutor, Worker};
 
-/// A connection that says nothing is closed after this.
+/// A connection that says nothing is closed after this; so is one whose first frame is not complete.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the first bytes are looked at while they trickle.
 const FIRST_BYTE_POLL: Duration = Duration::from_millis(20);
@@ -46,10 +45,14 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const RESET_STREAMS_MAX: usize = 20;
 const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 128;
-/// A connection is told to go elsewhere after this, within a tenth of it, so that identities on it stay fresh.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// After being told, calls under way have this long.
-const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
+/// Seconds. The age is drawn within a tenth of this, so that connections opened together are not told to go together.
+const LIMITS: Limits = Limits {
+    first: 10,
+    write_stall: 60,
+    idle: 300,
+    age: 30 * 60,
+    grace: 30,
+};
 
 /// What a listener's connections have in common.
 #[derive(Clone)]
@@ -57,7 +60,6 @@ pub(crate) struct Listener {
     pub(crate) way: Way,
     pub(crate) gate: Gatekeeper,
     pub(crate) edge_tls: Option<Arc<ServerConfig>>,
-    pub(crate) drain: CancellationToken,
     pub(crate) connections: TaskTracker,
 }
 
@@ -71,28 +73,55 @@ pub(crate) async fn serve(
     let gate = listener.gate.clone();
     let listener = Rc::new(listener);
     accept::run(socket, gate, stop, |stream, address, pass| {
-        let (worker, listener) = (worker.clone(), listener.clone());
-        let tracked = listener.connections.token();
-        tokio::task::spawn_local(async move {
-            let way = listener.way.word();
-            let gauges = worker.gauges.clone();
-            gauges.connections(way, 1);
-            if let Err(why) = connection(worker, &listener, stream, address).await {
-                tracing::debug!(peer = %address, way, why, "connection ended");
-            }
-            gauges.connections(way, -1);
-            drop((pass, tracked));
-        });
+        tokio::task::spawn_local(connection(
+            worker.clone(),
+            listener.clone(),
+            stream,
+            address,
+            pass,
+        ));
     })
     .await;
 }
 
+/// One connection, from its accept to its end. What is large and over soon, or needed by some only, is boxed: ten thousand of
+/// these may wait for something to do.
 async fn connection(
+    worker: Rc<Worker>,
+    listener: Rc<Listener>,
+    stream: TcpStream,
+    address: SocketAddr,
+    pass: Pass,
+) {
+    let tracked = listener.connections.token();
+    let way = listener.way;
+    worker.gauges.connections(way.word(), 1);
+    let established = Box::pin(establish(worker.clone(), &listener, stream, address)).await;
+    let ended = match established {
+        Ok((connection, Stream::Plain(stream), http2)) => requests(connection, stream, http2).await,
+        Ok((connection, Stream::Tls(stream), http2)) => requests(connection, *stream, http2).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = ended {
+        tracing::debug!(peer = %address, way = way.word(), why, "connection ended");
+    }
+    worker.gauges.connections(way.word(), -1);
+    drop((pass, tracked));
+}
+
+/// A connection's bytes, readable.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Finds out who is there, and whether HTTP/2 is spoken.
+async fn establish(
     worker: Rc<Worker>,
     listener: &Listener,
     stream: TcpStream,
     address: SocketAddr,
-) -> Result<(), String> {
+) -> Result<(Rc<Connection>, Stream, bool), String> {
     let plain_inbound = worker
         .shared
         .config
@@ -111,8 +140,11 @@ async fn connection(
             .await
             .map_err(|_| "said nothing".to_owned())?
             .map_err(|error| error.to_string())?;
-        let connection = known(worker, listener, address, None);
-        return requests(connection, listener, stream, http2).await;
+        return Ok((
+            known(worker, listener, address, None),
+            Stream::Plain(stream),
+            http2,
+        ));
     };
     let handshake = listener
         .gate
@@ -135,7 +167,7 @@ async fn connection(
         Way::Outbound | Way::Edge => None,
     };
     let connection = known(worker, listener, address, caller);
-    requests(connection, listener, stream, http2).await
+    Ok((connection, Stream::Tls(Box::new(stream)), http2))
 }
 
 fn known(
@@ -175,75 +207,77 @@ async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
+/// Serves the requests of a connection until it ends, drains, is idle, old or stuck.
 async fn requests(
     connection: Rc<Connection>,
-    listener: &Listener,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     http2: bool,
 ) -> Result<(), String> {
-    let age = age_of(&connection);
+    let worker = connection.worker.clone();
+    let watched = worker.clock.connection(Limits {
+        age: age(&worker),
+        ..LIMITS
+    });
+    let (stream, driver) = wire(stream, watched.pulse.clone(), http2);
+    let pulse = watched.pulse.clone();
     // The call's future itself, not a block around it: it is large enough to be held once only.
-    let service = hyper::service::service_fn(move |request| answer(connection.clone(), request));
-    let (stream, sender) = gather(stream);
-    let io = TokioIo::new(stream);
+    let service = hyper::service::service_fn(move |request| {
+        let worker = &connection.worker;
+        let ticket = worker.clock.call(pulse.clone());
+        if http2 {
+            worker.fresh.set(Some(ticket.progress.clone()));
+        }
+        answer(connection.clone(), ticket, request)
+    });
     if http2 {
-        let serving = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
-            .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-            .max_local_error_reset_streams(LOCAL_ERROR_RESET_STREAMS_MAX)
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .serve_connection(io, service);
-        return to_the_end(serving, sender, listener, age).await;
+        let serving = http2_server(worker.clone()).serve_connection(TokioIo::new(stream), service);
+        return Box::pin(to_the_end(driver, serving)).await;
     }
-    let serving = http1::Builder::new()
+    let serving = http1_server().serve_connection(TokioIo::new(stream), service);
+    Box::pin(to_the_end(driver, serving)).await
+}
+
+fn http2_server(worker: Rc<Worker>) -> http2::Builder<CallExecutor> {
+    let mut builder = http2::Builder::new(CallExecutor(worker));
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESET_STREAMS_MAX)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    builder
+}
+
+fn http1_server() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
-        .half_close(false)
-        .serve_connection(io, service);
-    to_the_end(serving, sender, listener, age).await
+        .half_close(false);
+    builder
 }
 
-fn age_of(connection: &Connection) -> Duration {
-    let tenth = CONNECTION_AGE_MAX / 10;
-    let spread = usize::try_from(tenth.as_millis() * 2).unwrap_or(1);
-    let drawn = connection.worker.dice.borrow_mut().below(spread);
-    CONNECTION_AGE_MAX - tenth + Duration::from_millis(drawn as u64)
+fn age(worker: &Worker) -> Tick {
+    let tenth = LIMITS.age / 10;
+    let drawn = worker.dice.borrow_mut().below(2 * tenth as usize + 1);
+    LIMITS.age - tenth + Tick::try_from(drawn).unwrap_or(0)
 }
 
-/// Serves until the connection ends, the sidecar drains or the connection is old; then the peer is told to go elsewhere
-/// and calls under way end.
-async fn to_the_end<C, S>(
-    serving: C,
-    sender: Sender<S>,
-    listener: &Listener,
-    age: Duration,
-) -> Result<(), String>
+async fn to_the_end<C, S>(driver: Driver<S>, serving: C) -> Result<(), String>
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
     S: AsyncWrite + Unpin,
 {
-    let mut serving = pin!(serving);
-    let ended = tokio::select! {
-        ended = poll_fn(|cx| sender.poll(serving.as_mut(), cx)) => Ok(ended),
-        () = listener.drain.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            Ok(poll_fn(|cx| sender.poll(serving.as_mut(), cx)).await)
-        }
-        () = tokio::time::sleep(age) => {
-            serving.as_mut().graceful_shutdown();
-            let ending = poll_fn(|cx| sender.poll(serving.as_mut(), cx));
-            tokio::time::timeout(CONNECTION_AGE_GRACE, ending).await.map_err(|_| "cut: too old".to_owned())
-        }
-    };
-    sender.finish().await;
-    ended?.map_err(|error| error.to_string())
+    match driver.run(serving, |serving| serving.graceful_shutdown()).await {
+        Ended::With(ended) => ended.map_err(|error| error.to_string()),
+        Ended::Cut(why) => Err(why.to_owned()),
+    }
 }

@@ -21,6 +21,7 @@ pub enum Side {
 
 /// gRPC status codes, as numbers, for those used here.
 mod code {
+    pub(super) const CANCELLED: u16 = 1;
     pub(super) const INVALID_ARGUMENT: u16 = 3;
     pub(super) const DEADLINE_EXCEEDED: u16 = 4;
     pub(super) const NOT_FOUND: u16 = 5;
@@ -88,6 +89,12 @@ reasons! {
     ContentTypeUnknown = "content_type_unknown", INVALID_ARGUMENT, 415, Caller;
     /// The request is over the limit.
     RequestTooLarge = "request_too_large", RESOURCE_EXHAUSTED, 413, Caller;
+    /// The body did not come, or came too slowly.
+    RequestStalled = "request_stalled", DEADLINE_EXCEEDED, 408, Caller;
+    /// The caller took nothing of its answer for too long.
+    CallerStalled = "caller_stalled", CANCELLED, 499, Caller;
+    /// Nothing moved on the stream for too long.
+    StreamIdle = "stream_idle", DEADLINE_EXCEEDED, 504, Mesh;
     /// The method exists but cannot be called this way.
     NotTranslatable = "not_translatable", UNIMPLEMENTED, 501, Caller;
     /// A token is required and there is none.

@@ -20,6 +20,7 @@ use mesh_transcode::{Router, Schema};
 
 use crate::gates::access::Access;
 use crate::gates::jwt::{Provider, Verifier};
+use crate::progress::STREAM_IDLE_DEFAULT;
 use crate::{Config, Resources};
 
 /// Position of a service in [`Snapshot::services`].
@@ -58,6 +59,8 @@ pub struct ServiceEntry {
     pub transcoding: mesh_transcode::Options,
     /// Bound of a unary call without a deadline.
     pub timeout: Duration,
+    /// How long nothing may move on a stream; nothing for no bound.
+    pub stream_idle: Option<Duration>,
     /// Further tries.
     pub retry: Retry,
     /// How an instance is chosen.
@@ -187,6 +190,11 @@ impl ServiceEntry {
                 .and_then(|service| service.timeout)
                 .or(defaults.and_then(|mesh| mesh.timeout))
                 .unwrap_or(TIMEOUT_DEFAULT),
+            stream_idle: service
+                .and_then(|service| service.stream_idle)
+                .map_or(Some(STREAM_IDLE_DEFAULT), |idle| {
+                    (!idle.is_zero()).then_some(idle)
+                }),
             retry: service
                 .and_then(|service| service.retry)
                 .or(defaults.and_then(|mesh| mesh.retry))

@@ -64,7 +64,7 @@ pub(crate) async fn request(
         ));
     }
     let whole = read_whole(body, options.limits.message_bytes).await?;
-    call.tally.bytes_in.set(whole.len() as u64);
+    call.ticket.progress.came(whole.len());
     let query = head.uri.query().unwrap_or("");
     let message = found.request(query, content_type, &whole, options)?;
     let framed = frame::encode(&message)

@@ -2,8 +2,11 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
@@ -13,9 +16,11 @@ use mesh_proto::domain::{Balance, BalanceAlgorithm, LocalityPreference, Protocol
 use mesh_proto::name::{ServiceName, SpiffeId, TrustDomain};
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::clock::Clock;
 use crate::config::Source;
 use crate::gates::access::Caller;
 use crate::gates::jwt::Memory;
+use crate::progress::{Alarm, Progress};
 use crate::shared::Shared;
 use crate::snapshot::{ServiceEntry, ServiceIndex, Snapshot};
 use crate::telemetry::access_log::Writer;
@@ -31,13 +36,25 @@ pub(crate) const IN_FLIGHT_MAX: usize = 10_000;
 /// How often connections nobody uses are looked for.
 pub(crate) const REAP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Spawns on the thread it is called on.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalExecutor;
+/// Spawns the calls of a connection on its own thread, each so that it ends when its caller takes nothing of the answer.
+/// The library does not ask for more of a body then, so the call itself could not notice.
+#[derive(Clone)]
+pub(crate) struct CallExecutor(pub(crate) Rc<Worker>);
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for CallExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let Some(progress) = self.0.fresh.take() else {
+            tokio::task::spawn_local(future);
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| match progress.has_rung() {
+                Some(Alarm::WriteStall) => Poll::Ready(()),
+                _ => future.as_mut().poll(cx),
+            })
+            .await;
+        });
     }
 }
 
@@ -50,6 +67,9 @@ pub(crate) struct Worker {
     pub(crate) log: Writer,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) in_flight: Cell<usize>,
+    pub(crate) clock: Rc<Clock>,
+    /// The call that was made last and waits for the executor.
+    pub(crate) fresh: Cell<Option<Rc<Progress>>>,
     view: RefCell<Rc<View>>,
     endpoints: RefCell<HashMap<Key, Rc<Endpoint>>>,
     app_grpc: OnceCell<Rc<Cluster>>,
@@ -98,6 +118,8 @@ impl Worker {
             log,
             dice: RefCell::new(Dice::new(seed)),
             in_flight: Cell::new(0),
+            clock: Clock::new(Instant::now()),
+            fresh: Cell::new(None),
             view: RefCell::new(view),
             endpoints: RefCell::default(),
             app_grpc: OnceCell::new(),

@@ -11,6 +11,8 @@ use crate::v1::{self, balance_policy, schema_source};
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Longest time nothing may move on a stream.
+const STREAM_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 const ATTEMPTS_MAX: u32 = 5;
 
 /// [`v1::Service`]
@@ -28,6 +30,8 @@ pub struct Service {
     pub unknown_fields: UnknownInput,
     /// Bound of a unary call without a deadline; `None` leaves it to the mesh's default.
     pub timeout: Option<Duration>,
+    /// How long nothing may move on a stream, zero for no bound; `None` leaves it to the default.
+    pub stream_idle: Option<Duration>,
     /// Further tries; `None` leaves them to the mesh's default.
     pub retry: Option<Retry>,
     /// How an instance is chosen.
@@ -151,6 +155,13 @@ impl TryFrom<v1::Service> for Service {
             &mut check,
         );
         let timeout = timeout("spec.timeout", spec.timeout, &mut check);
+        let stream_idle = duration(
+            "spec.streamIdle",
+            spec.stream_idle,
+            Duration::ZERO,
+            STREAM_IDLE_MAX,
+            &mut check,
+        );
         let retry = spec
             .retry
             .and_then(|retry| check.part("spec.retry", Retry::try_from(retry)));
@@ -166,6 +177,7 @@ impl TryFrom<v1::Service> for Service {
                 unknown_query,
                 unknown_fields,
                 timeout,
+                stream_idle,
                 retry,
                 balance: balance?,
             })

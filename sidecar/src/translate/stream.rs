@@ -149,15 +149,11 @@ impl JsonStream {
         Poll::Ready(self.last(ending))
     }
 
-    /// Ends the stream because its deadline passed.
-    pub(crate) fn cut_short(&mut self) -> Option<Result<Bytes, BoxError>> {
+    /// Ends the stream because a clock rang.
+    pub(crate) fn cut_short(&mut self, rejection: Rejection) -> Option<Result<Bytes, BoxError>> {
         if self.over {
             return None;
         }
-        let rejection = Rejection::new(
-            Reason::DeadlinePassed,
-            "the deadline passed before the stream ended",
-        );
         let ending = self.fail_for(rejection);
         self.last(ending)
     }

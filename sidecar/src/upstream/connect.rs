@@ -13,7 +13,8 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Key;
 use crate::body::RequestBody;
-use crate::gather::{Sender, gather};
+use crate::clock::Watched;
+use crate::wire::{Driver, Limits, Tick, wire};
 use crate::worker::Worker;
 
 /// From the first SYN to the end of the TLS handshake.
@@ -25,6 +26,16 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 /// An instance that is gone is noticed within the sum of these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections to instances are reaped by use and age ([`super::endpoint`]), and dead ones are found by keep-alive; here
+/// only those are cut that take nothing.
+const LIMITS: Limits = Limits {
+    first: Tick::MAX,
+    write_stall: 60,
+    idle: Tick::MAX,
+    age: Tick::MAX,
+    grace: Tick::MAX,
+};
 
 /// How an instance is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +56,7 @@ pub(crate) async fn http2(worker: &Rc<Worker>, key: &Key) -> Result<http2::SendR
     let connecting = async {
         let stream = tcp(key).await?;
         if key.dial == Dial::Http2 {
-            return handshake(stream).await;
+            return handshake(worker, stream).await;
         }
         let config = worker.client_tls(&key.service)?;
         let name =
@@ -59,7 +70,7 @@ pub(crate) async fn http2(worker: &Rc<Worker>, key: &Key) -> Result<http2::SendR
                     key.address, key.port, key.service
                 )
             })?;
-        handshake(stream).await
+        handshake(worker, stream).await
     };
     in_time(key, connecting).await
 }
@@ -102,10 +113,12 @@ async fn tcp(key: &Key) -> Result<TcpStream, String> {
 }
 
 async fn handshake(
+    worker: &Rc<Worker>,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
 ) -> Result<http2::SendRequest<RequestBody>, String> {
-    let (stream, gathered) = gather(stream);
-    let executor = DriveFirst(Rc::new(RefCell::new(Some(gathered))));
+    let watched = worker.clock.connection(LIMITS);
+    let (stream, driver) = wire(stream, watched.pulse.clone(), false);
+    let executor = DriveFirst(Rc::new(RefCell::new(Some((driver, watched)))));
     let (sender, connection) = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -123,7 +136,7 @@ async fn handshake(
 
 /// Spawns on this thread. The first thing hyper spawns for a client is the connection itself, which is what has to be
 /// driven for its writes to be sent; what comes after it are calls.
-struct DriveFirst<S>(Rc<RefCell<Option<Sender<S>>>>);
+struct DriveFirst<S>(Rc<RefCell<Option<(Driver<S>, Watched)>>>);
 
 impl<S> Clone for DriveFirst<S> {
     fn clone(&self) -> Self {
@@ -139,7 +152,11 @@ where
     fn execute(&self, future: F) {
         let first = self.0.borrow_mut().take();
         match first {
-            Some(sender) => drop(tokio::task::spawn_local(sender.drive(future))),
+            Some((driver, watched)) => drop(tokio::task::spawn_local(async move {
+                // Calls learn from their own streams how it ended.
+                drop(driver.run(future, |_| {}).await);
+                drop(watched);
+            })),
             None => drop(tokio::task::spawn_local(future)),
         }
     }

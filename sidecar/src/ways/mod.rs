@@ -12,8 +12,10 @@ pub(crate) mod inbound;
 pub(crate) mod outbound;
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Instant, SystemTime};
 
 use http::header::{HOST, TE};
@@ -26,9 +28,11 @@ use mesh_link::Peer;
 use crate::answer::refuse;
 use crate::body::{AnswerBody, RequestBody};
 use crate::call::{Call, Speaks};
+use crate::clock::Ticket;
 use crate::deadline;
 use crate::gates::access::{self, Caller, First};
 use crate::headers::{self, GRPC_TIMEOUT};
+use crate::progress::{Bounds, Progress};
 use crate::reason::{Reason, Rejection};
 use crate::recognise::{Door, Recognition};
 use crate::snapshot::{ServiceEntry, Snapshot};
@@ -67,6 +71,7 @@ pub(crate) struct Connection {
 /// Answers one request; never fails, since step 2 turns every failure into an answer.
 pub(crate) async fn answer(
     connection: Rc<Connection>,
+    ticket: Ticket,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (mut head, body) = request.into_parts();
@@ -77,6 +82,7 @@ pub(crate) async fn answer(
         way.word(),
         connection.peer.clone(),
         connection.caller.clone(),
+        ticket,
         &mut head,
     );
     let answered = match way {
@@ -99,6 +105,12 @@ pub(crate) fn bound_time(
     unary: bool,
 ) -> Result<(), Rejection> {
     call.deadline = deadline::of(&head.headers, unary.then_some(entry.timeout), call.started)?;
+    // A unary call has a deadline in any case; a stream without one ends when nothing moves on it.
+    let idle = entry.stream_idle.filter(|_| !unary);
+    call.ticket.progress.set_bounds(Bounds { unary, idle });
+    if let Some(deadline) = call.deadline {
+        call.ticket.bound(deadline);
+    }
     Ok(())
 }
 
@@ -180,7 +192,7 @@ pub(crate) async fn forward(
         Door::Grpc => {
             // gRPC callers say so to detect proxies that lose trailers; we do not, and say it for those that forgot.
             head.headers.insert(TE, HeaderValue::from_static("trailers"));
-            (RequestBody::Incoming(body, call.tally.clone()), None)
+            (RequestBody::Incoming(body, call.ticket.progress.clone()), None)
         }
         Door::Http(prefix) => {
             if let Some(prefix) = prefix
@@ -193,7 +205,7 @@ pub(crate) async fn forward(
                 if empty {
                     RequestBody::Empty
                 } else {
-                    RequestBody::Incoming(body, call.tally.clone())
+                    RequestBody::Incoming(body, call.ticket.progress.clone())
                 },
                 None,
             )
@@ -207,7 +219,7 @@ pub(crate) async fn forward(
                 body,
                 &call,
             ));
-            match within(call.deadline, read).await {
+            match within(&call.ticket.progress.clone(), read).await {
                 Ok(body) => (body, Some(translation)),
                 Err(rejection) => return Err((call, rejection)),
             }
@@ -220,16 +232,17 @@ pub(crate) async fn forward(
     if let Err(rejection) = address(&mut head, cluster) {
         return Err((call, rejection));
     }
-    let deadline = call.deadline;
-    let sent = within(deadline, pin!(cluster.send(&worker, &mut call, head, body))).await;
+    let progress = call.ticket.progress.clone();
+    let sent = within(&progress, pin!(cluster.send(&worker, &mut call, head, body))).await;
     let response = match sent {
         Ok(response) => response,
         Err(rejection) => return Err((call, rejection)),
     };
+    progress.answered();
     let Some(translation) = translation else {
         return Ok(pass_through(response, call));
     };
-    match within(deadline, Box::pin(translate::begin(translation, response))).await {
+    match within(&progress, Box::pin(translate::begin(translation, response))).await {
         Ok(begun) => Ok(translate::answer(begun, call)),
         Err(rejection) => Err((call, rejection)),
     }
@@ -308,22 +321,20 @@ fn strip_prefix(head: &mut Parts, prefix: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Bounds work in time. The work is boxed or pinned by the caller, so that its state is held once.
-async fn within<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Rejection>> + Unpin,
-) -> Result<T, Rejection> {
-    let Some(deadline) = deadline else {
-        return work.await;
-    };
-    tokio::time::timeout_at(deadline.into(), work)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Rejection::new(
-                Reason::DeadlinePassed,
-                "the service did not answer before the deadline",
-            ))
-        })
+/// Does work until a clock rings for the call. The work is boxed or pinned by the caller, so that its state is held once.
+fn within<T>(
+    progress: &Progress,
+    mut work: impl Future<Output = Result<T, Rejection>> + Unpin,
+) -> impl Future<Output = Result<T, Rejection>> {
+    poll_fn(move |cx| {
+        if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
+            return Poll::Ready(done);
+        }
+        match progress.alarm(cx) {
+            Some(alarm) => Poll::Ready(Err(alarm.rejection())),
+            None => Poll::Pending,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -331,7 +342,7 @@ mod tests {
     /// What a call costs in memory while it waits; every stream of every connection holds one.
     const CALL_BYTES_MAX: usize = 5 << 10;
 
-    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+    fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

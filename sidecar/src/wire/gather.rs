@@ -1,0 +1,452 @@
+//! Gathers everything that one poll of a connection writes into one system call.
+//!
+//! ```text
+//!  connection ─ HEADERS, DATA, flush, DATA, flush … ─► buffer        (nothing is sent: the library flushes after each payload)
+//!  Driver     ─ polls the connection, then sends the buffer          (one write, one run of TLS records)
+//! ```
+//!
+//! The HTTP/2 library writes and flushes once for every payload of 256 bytes or more, which for small calls is more than one
+//! system call a message; they were the largest part of what a call costs. So a flush only notes that there is something, and
+//! whoever polls the connection sends it afterwards. Nothing is lost at the end: [`Driver::finish`] sends what is left, and a
+//! shutdown sends before it shuts. Buffers are lent by the thread while they hold something: an idle connection has none.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::accountant::{Accountant, Flood};
+use super::frames::{self, Walker};
+use super::pulse::{Order, Pulse};
+
+/// More than this does not wait: the writer is held up until the socket has taken it.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// What a buffer begins with, and what a spare one may not exceed.
+const BUFFER_BYTES: usize = 32 << 10;
+/// Buffers a thread keeps for the next connection that writes.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A stream as the HTTP library gets it: its writes wait for the [`Driver`], its frames are followed.
+pub(crate) struct Wire<S>(Rc<RefCell<Waiting<S>>>);
+
+/// Polls a connection and sends what it wrote to its [`Wire`].
+pub(crate) struct Driver<S> {
+    waiting: Rc<RefCell<Waiting<S>>>,
+    pulse: Rc<Pulse>,
+}
+
+/// How a connection ended.
+pub(crate) enum Ended<T> {
+    /// By itself.
+    With(T),
+    /// It was cut; the word says why.
+    Cut(&'static str),
+}
+
+struct Waiting<S> {
+    stream: S,
+    pulse: Rc<Pulse>,
+    /// What was written and not sent, from `sent` on.
+    buffer: Vec<u8>,
+    sent: usize,
+    /// Only for HTTP/2 connections of callers; what instances send us is not judged.
+    watch: Option<Box<Watch>>,
+}
+
+/// The frames of a caller's connection.
+struct Watch {
+    read: Walker,
+    written: Walker,
+    accountant: Accountant,
+    flood: Option<Flood>,
+}
+
+/// Splits a stream into what the HTTP library gets and what drives it. `caller_frames`: the peer is a caller that speaks
+/// HTTP/2, whose frames are to be counted.
+pub(crate) fn wire<S>(stream: S, pulse: Rc<Pulse>, caller_frames: bool) -> (Wire<S>, Driver<S>) {
+    let watch = || {
+        Box::new(Watch {
+            read: Walker::of_client(),
+            written: Walker::of_server(),
+            accountant: Accountant::default(),
+            flood: None,
+        })
+    };
+    let waiting = Rc::new(RefCell::new(Waiting {
+        stream,
+        pulse: pulse.clone(),
+        buffer: Vec::new(),
+        sent: 0,
+        watch: caller_frames.then(watch),
+    }));
+    (Wire(waiting.clone()), Driver { waiting, pulse })
+}
+
+impl<S: AsyncWrite + Unpin> Driver<S> {
+    /// Runs a connection to its end, or until its pulse says that it has to end. `go_away` tells the peer to go elsewhere.
+    pub(crate) async fn run<C: Future>(
+        self,
+        connection: C,
+        mut go_away: impl FnMut(Pin<&mut C>),
+    ) -> Ended<C::Output> {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            loop {
+                let polled = connection.as_mut().poll(cx);
+                self.waiting.borrow_mut().send(cx);
+                if let Poll::Ready(output) = polled {
+                    return Poll::Ready(Ended::With(output));
+                }
+                match self.pulse.take_order(cx) {
+                    None => return Poll::Pending,
+                    Some(Order::GoAway) => go_away(connection.as_mut()),
+                    Some(Order::Cut(why)) => return Poll::Ready(Ended::Cut(why)),
+                }
+            }
+        })
+        .await;
+        match ended {
+            Ended::Cut(why) => Ended::Cut(why),
+            Ended::With(output) => {
+                self.finish().await;
+                match self.waiting.borrow().flood() {
+                    Some(flood) => Ended::Cut(flood.word()),
+                    None => Ended::With(output),
+                }
+            }
+        }
+    }
+
+    /// Sends what is left after the connection has ended.
+    async fn finish(&self) {
+        poll_fn(|cx| {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.send(cx);
+            let is_over =
+                waiting.buffer.is_empty() || matches!(self.pulse.take_order(cx), Some(Order::Cut(_)));
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl<S> Waiting<S> {
+    fn flood(&self) -> Option<Flood> {
+        self.watch.as_ref()?.flood
+    }
+
+    /// Looks at the frames of what a caller sent.
+    fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let now = self.pulse.now();
+        let Some(watch) = &mut self.watch else {
+            self.pulse.begin();
+            return Ok(());
+        };
+        let Watch {
+            read,
+            accountant,
+            flood,
+            ..
+        } = &mut **watch;
+        let mut seen = false;
+        read.walk(bytes, |head| {
+            seen = true;
+            if flood.is_none() {
+                *flood = accountant.received(head, now).err();
+            }
+        });
+        if seen {
+            self.pulse.begin();
+        }
+        let Some(flood) = watch.flood else {
+            return Ok(());
+        };
+        // The library is not asked: it would answer every one of these frames before it hears of it.
+        if watch.written.is_between_frames() {
+            let goodbye = frames::enhance_your_calm(watch.accountant.newest_stream(), flood.word());
+            self.take_in(&goodbye);
+        }
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood.word()))
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        if let Some(watch) = &mut self.watch {
+            let Watch {
+                written, accountant, ..
+            } = &mut **watch;
+            written.walk(bytes, |head| accountant.sent(head));
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer = SPARE
+                .with_borrow_mut(Vec::pop)
+                .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+        }
+        // A socket that always lags a little must not make the buffer longer and longer.
+        if self.sent > 0 && self.buffer.len() + bytes.len() > self.buffer.capacity() {
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    fn emptied(&mut self) {
+        self.sent = 0;
+        self.buffer.clear();
+        let buffer = std::mem::take(&mut self.buffer);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() == BUFFER_BYTES {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Waiting<S> {
+    /// Sends what the socket takes. A write that fails is the connection's to notice: its next read or write fails as well.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let before = self.sent;
+        let sent = self.poll_send(cx);
+        self.pulse.waits(sent.is_pending(), self.sent != before);
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.buffer.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.sent..])) {
+                Ok(0) => {
+                    self.emptied();
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                Ok(count) => self.sent += count,
+                Err(error) => {
+                    self.emptied();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        self.emptied();
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.len() - self.sent < WAITING_BYTES_MAX {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_send(cx)
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut waiting = self.0.borrow_mut();
+        ready!(waiting.poll_room(cx))?;
+        for slice in slices {
+            waiting.take_in(slice);
+        }
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.0.borrow_mut();
+        ready!(waiting.poll_send(cx))?;
+        Pin::new(&mut waiting.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.0.borrow_mut();
+        let before = into.filled().len();
+        ready!(Pin::new(&mut waiting.stream).poll_read(cx, into))?;
+        let followed = waiting.follow(into.filled().get(before..).unwrap_or_default());
+        if followed.is_err() {
+            into.set_filled(before);
+        }
+        Poll::Ready(followed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::Limits;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        first: 10,
+        write_stall: 60,
+        idle: 300,
+        age: 1_800,
+        grace: 30,
+    };
+
+    fn gather<S>(stream: S) -> (Wire<S>, Driver<S>) {
+        wire(stream, Rc::new(Pulse::new(LIMITS, 0)), false)
+    }
+
+    async fn drive<S: AsyncWrite + Unpin>(driver: Driver<S>, connection: impl Future<Output = ()>) {
+        assert!(matches!(driver.run(connection, |_| {}).await, Ended::With(())));
+    }
+
+    /// Counts the writes that reach it.
+    struct Counted(Rc<Cell<usize>>, Rc<RefCell<Vec<u8>>>);
+
+    impl AsyncWrite for Counted {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.set(self.0.get() + 1);
+            self.1.borrow_mut().extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_poll_writes_and_flushes_becomes_one_write() {
+        let (writes, bytes) = (Rc::<Cell<usize>>::default(), Rc::<RefCell<Vec<u8>>>::default());
+        let (mut stream, driver) = gather(Counted(writes.clone(), bytes.clone()));
+        let connection = async move {
+            for _ in 0..10 {
+                stream.write_all(&[7; 300]).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        };
+        drive(driver, connection).await;
+        assert_eq!((bytes.borrow().len(), writes.get()), (3_000, 1));
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_once_and_in_order_through_a_narrow_pipe() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (mut stream, driver) = gather(near);
+        let connection = async move {
+            for number in 0..100_000u32 {
+                stream.write_all(&number.to_be_bytes()).await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            far.read_to_end(&mut seen).await.unwrap();
+            seen
+        };
+        let ((), seen) = tokio::join!(drive(driver, connection), reading);
+        assert!(seen == (0..100_000u32).flat_map(u32::to_be_bytes).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_always_lags_a_little_does_not_make_the_buffer_grow() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (mut stream, driver) = gather(near);
+        let waiting = driver.waiting.clone();
+        let capacity = Rc::new(Cell::new(0));
+        let largest = capacity.clone();
+        let connection = async move {
+            for _ in 0..5_000 {
+                stream.write_all(&[7; 900]).await.unwrap();
+                largest.set(waiting.borrow().buffer.capacity().max(largest.get()));
+                tokio::task::yield_now().await;
+            }
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            far.read_to_end(&mut seen).await.unwrap();
+            seen.len()
+        };
+        let ((), seen) = tokio::join!(drive(driver, connection), reading);
+        assert_eq!(seen, 5_000 * 900);
+        assert!(
+            capacity.get() <= 2 * WAITING_BYTES_MAX + BUFFER_BYTES,
+            "{}",
+            capacity.get()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_sends_what_waits_before_it_shuts() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (mut stream, _driver) = gather(near);
+        stream.write_all(b"the last words of this stream").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"the last words of this stream");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_sent_everything_holds_no_buffer() {
+        let (near, _far) = tokio::io::duplex(1 << 10);
+        let (mut stream, driver) = gather(near);
+        stream.write_all(b"x").await.unwrap();
+        driver.finish().await;
+        assert_eq!(driver.waiting.borrow().buffer.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_told_to_calm_down_and_its_bytes_reach_nobody() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let pulse = Rc::new(Pulse::new(LIMITS, 0));
+        let (mut stream, driver) = wire(near, pulse, true);
+        far.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        for _ in 0..200 {
+            far.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+                .await
+                .unwrap();
+        }
+        let connection = async move {
+            let mut all = Vec::new();
+            stream
+                .read_to_end(&mut all)
+                .await
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        let ended = driver.run(connection, |_| {}).await;
+        assert!(matches!(ended, Ended::Cut("too_many_pings")));
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        // GOAWAY, with ENHANCE_YOUR_CALM and the word.
+        assert_eq!(
+            (seen[3], &seen[13..17], &seen[17..]),
+            (7, &[0, 0, 0, 0xb][..], &b"too_many_pings"[..])
+        );
+    }
+}
