@@ -17,6 +17,7 @@ use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, REASON};
 use crate::progress::Progress;
 use crate::reason::{Reason, Rejection};
 use crate::translate::JsonStream;
+use crate::upstream::Answer;
 
 /// Any failure of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -102,7 +103,7 @@ enum Inner {
     Full(Bytes),
     /// Passed through; a failure becomes trailers for gRPC callers and a broken-off body for others.
     Incoming {
-        body: Incoming,
+        body: Answer,
         grpc: bool,
     },
     /// gRPC messages as JSON.
@@ -123,7 +124,7 @@ impl AnswerBody {
     }
 
     /// The upstream's body, as it comes.
-    pub(crate) fn passed_through(body: Incoming, grpc: bool, call: Box<Call>) -> Self {
+    pub(crate) fn passed_through(body: Answer, grpc: bool, call: Box<Call>) -> Self {
         Self {
             inner: Inner::Incoming { body, grpc },
             call,

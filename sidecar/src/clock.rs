@@ -79,7 +79,7 @@ impl Clock {
     /// A connection begins.
     pub(crate) fn connection(self: &Rc<Self>, limits: Limits) -> Watched {
         let pulse = Rc::new(Pulse::new(limits, self.tick()));
-        if self.draining.get() {
+        if self.draining.get() && limits.drains {
             pulse.tell_to_go();
         }
         let key = self.pulses.borrow_mut().insert(pulse.clone());
@@ -94,7 +94,9 @@ impl Clock {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         for (_, pulse) in self.pulses.borrow().iter() {
-            pulse.tell_to_go();
+            if pulse.drains() {
+                pulse.tell_to_go();
+            }
         }
     }
 
@@ -182,6 +184,8 @@ mod tests {
         idle: 300,
         age: 1_800,
         grace: 30,
+        keep_alive: None,
+        drains: true,
     };
 
     fn call(clock: &Rc<Clock>) -> Ticket {

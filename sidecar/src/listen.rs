@@ -52,6 +52,9 @@ const LIMITS: Limits = Limits {
     idle: 300,
     age: 30 * 60,
     grace: 30,
+    // The library does it for HTTP/2; HTTP/1 has no way to ask.
+    keep_alive: None,
+    drains: true,
 };
 
 /// What a listener's connections have in common.
@@ -220,14 +223,14 @@ async fn requests(
     });
     let (stream, driver) = wire(stream, watched.pulse.clone(), http2);
     let pulse = watched.pulse.clone();
-    // The call's future itself, not a block around it: it is large enough to be held once only.
+    // The call's future is large, and what holds it is moved about: by the library, and by the runtime at its end.
     let service = hyper::service::service_fn(move |request| {
         let worker = &connection.worker;
         let ticket = worker.clock.call(pulse.clone());
         if http2 {
             worker.fresh.set(Some(ticket.progress.clone()));
         }
-        answer(connection.clone(), ticket, request)
+        Box::pin(answer(connection.clone(), ticket, request))
     });
     if http2 {
         let serving = http2_server(worker.clone()).serve_connection(TokioIo::new(stream), service);
@@ -276,7 +279,10 @@ where
     C::Error: std::fmt::Display,
     S: AsyncWrite + Unpin,
 {
-    match driver.run(serving, |serving| serving.graceful_shutdown()).await {
+    match driver
+        .run(serving, |_, serving| serving.graceful_shutdown())
+        .await
+    {
         Ended::With(ended) => ended.map_err(|error| error.to_string()),
         Ended::Cut(why) => Err(why.to_owned()),
     }

@@ -12,6 +12,11 @@ use mesh_sidecar::run::{self, Signals};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Calls allocate and free in small pieces on one thread, and ten thousand connections come and go; `docs/performance.md` has
+/// what was measured against the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What could not be read or understood; other failures are 1.
 const EXIT_CONFIGURATION: u8 = 2;
 

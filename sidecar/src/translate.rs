@@ -30,6 +30,7 @@ use crate::call::Call;
 use crate::headers::{self, GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{ServiceEntry, ServiceIndex};
+use crate::upstream::Answer;
 
 pub(crate) use stream::JsonStream;
 
@@ -162,10 +163,7 @@ enum What {
 ///
 /// # Errors
 /// The answer is none, is too large, or has no JSON form.
-pub(crate) async fn begin(
-    translation: Translation,
-    response: Response<Incoming>,
-) -> Result<Begun, Rejection> {
+pub(crate) async fn begin(translation: Translation, response: Response<Answer>) -> Result<Begun, Rejection> {
     let (head, body) = response.into_parts();
     let mut headers = head.headers;
     headers::clean_response(&mut headers);

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 use mesh_proto::google::rpc;
 use mesh_transcode::frame::{self, Decoder};
 use mesh_transcode::status;
@@ -15,11 +14,12 @@ use mesh_transcode::stream::{Ending, StreamWriter};
 use super::{Translation, What, status_of};
 use crate::body::BoxError;
 use crate::reason::{Reason, Rejection};
+use crate::upstream::Answer;
 
 /// The messages of an answer as JSON, one piece each.
 pub(crate) struct JsonStream {
     pub(super) translation: Translation,
-    body: Incoming,
+    body: Answer,
     decoder: Decoder,
     writer: StreamWriter,
     first: Option<Bytes>,
@@ -35,7 +35,7 @@ enum Item {
 }
 
 impl JsonStream {
-    pub(super) fn new(translation: Translation, body: Incoming) -> Self {
+    pub(super) fn new(translation: Translation, body: Answer) -> Self {
         Self {
             decoder: Decoder::new(translation.options.limits.message_bytes),
             writer: StreamWriter::new(translation.format),

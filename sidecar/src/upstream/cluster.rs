@@ -7,14 +7,14 @@ use std::time::Instant;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use mesh_proto::domain::{Balance, Retry};
 use mesh_proto::name::ServiceName;
 
 use super::balance::choose;
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, Ready};
-use crate::body::RequestBody;
+use super::{Answer, http2};
+use crate::body::{BoxError, RequestBody};
 use crate::call::Call;
 use crate::reason::{Reason, Rejection};
 use crate::worker::Worker;
@@ -48,7 +48,7 @@ impl Cluster {
         call: &mut Call,
         head: Parts,
         body: RequestBody,
-    ) -> Result<Response<Incoming>, Rejection> {
+    ) -> Result<Response<Answer>, Rejection> {
         self.budget.borrow_mut().earn();
         let mut request = Request::from_parts(head, body);
         let mut tried: Vec<usize> = Vec::new();
@@ -82,33 +82,42 @@ impl Cluster {
                 }
             };
             call.instance = Some(held);
-            let error = match ready {
-                Ready::Http2(mut sender) => match sender.try_send_request(request).await {
-                    Ok(response) => return Ok(response),
-                    Err(error) => error,
-                },
+            let closing = match ready {
+                Ready::Http2(mut sender) => {
+                    if let Err(error) = http2::ready(&mut sender).await {
+                        (request, error.to_string())
+                    } else {
+                        let (head, body) = request.into_parts();
+                        let sending =
+                            http2::send(&mut sender, head, body).map_err(|error| self.reset(&error))?;
+                        let answered = sending.await.map_err(|error| self.reset(&*error))?;
+                        return Ok(answered.map(Answer::Http2));
+                    }
+                }
                 Ready::Http1(mut sender) => match sender.try_send_request(request).await {
                     Ok(response) => {
                         endpoint.give_back(sender);
-                        return Ok(response);
+                        return Ok(response.map(Answer::Http1));
                     }
-                    Err(error) => error,
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) => (unsent, error.into_error().to_string()),
+                        None => return Err(self.reset(&error.into_error())),
+                    },
                 },
             };
-            let mut error = error;
-            match error.take_message() {
-                // Nothing was sent: the connection was closing under our hands.
-                Some(unsent) if stale < STALE_CONNECTIONS_MAX => {
-                    stale += 1;
-                    request = unsent;
-                }
-                _ => {
-                    let message = format!("{} ended the call without an answer", self.service);
-                    return Err(Rejection::new(Reason::UpstreamReset, message)
-                        .with_detail(describe(&error.into_error())));
-                }
+            // Nothing was sent: the connection was closing under our hands.
+            let (unsent, why) = closing;
+            stale += 1;
+            if stale > STALE_CONNECTIONS_MAX {
+                return Err(self.reset(&*BoxError::from(why)));
             }
+            request = unsent;
         }
+    }
+
+    fn reset(&self, error: &(dyn std::error::Error + 'static)) -> Rejection {
+        let message = format!("{} ended the call without an answer", self.service);
+        Rejection::new(Reason::UpstreamReset, message).with_detail(describe(error))
     }
 
     /// Prefers, in this order: local ones that do not rest, any that do not rest, any at all. Never one that was tried.
@@ -135,9 +144,9 @@ impl Cluster {
     }
 }
 
-fn describe(error: &hyper::Error) -> String {
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();

@@ -9,12 +9,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use hyper::client::conn::http1;
 use mesh_proto::name::ServiceName;
 
 use super::balance::Load;
 use super::connect::{self, Dial};
+use super::http2::Line;
 use crate::body::RequestBody;
+use crate::wire::Pulse;
 use crate::worker::Worker;
 
 /// Streams on one connection before another is opened.
@@ -23,10 +27,8 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 const CONNECTIONS_MAX: usize = 8;
 /// Idle HTTP/1.1 connections kept to one instance from one thread.
 const IDLE_HTTP1_MAX: usize = 64;
-/// An HTTP/2 connection takes no new calls after this, so that the identities on it stay fresh.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// A connection without calls is closed after this.
-const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(300);
+/// An idle HTTP/1.1 connection is closed after this.
+const IDLE_HTTP1_AGE_MAX: Duration = Duration::from_secs(60);
 const REST_MIN: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -54,24 +56,10 @@ pub(crate) struct Endpoint {
     last_failure: RefCell<Option<(Instant, String)>>,
 }
 
-/// One HTTP/2 connection.
-struct Line {
-    sender: http2::SendRequest<RequestBody>,
-    opened: Instant,
-    usage: Usage,
-}
-
 /// An endpoint in use by a call.
 pub(crate) struct Held {
     endpoint: Rc<Endpoint>,
-    line: Option<Usage>,
-}
-
-/// How much a connection is used; shared by the connection and the calls on it.
-#[derive(Clone)]
-struct Usage {
-    streams: Rc<Cell<u32>>,
-    last: Rc<Cell<Instant>>,
+    line: Option<Rc<Pulse>>,
 }
 
 impl Held {
@@ -85,16 +73,15 @@ impl Drop for Held {
         self.endpoint
             .active
             .set(self.endpoint.active.get().saturating_sub(1));
-        if let Some(usage) = &self.line {
-            usage.streams.set(usage.streams.get().saturating_sub(1));
-            usage.last.set(Instant::now());
+        if let Some(pulse) = &self.line {
+            pulse.call_ended();
         }
     }
 }
 
 /// A connection that is ready to take a request.
 pub(crate) enum Ready {
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(SendRequest<Bytes>),
     Http1(http1::SendRequest<RequestBody>),
 }
 
@@ -163,16 +150,8 @@ impl Endpoint {
             return Err(why.clone());
         }
         // Boxed: connecting is rare and its state is large; calls should not carry it.
-        let sender = self.outcome(worker, Box::pin(connect::http2(worker, &self.key)).await)?;
-        let now = Instant::now();
-        self.lines.borrow_mut().push(Line {
-            sender,
-            opened: now,
-            usage: Usage {
-                streams: Rc::default(),
-                last: Rc::new(Cell::new(now)),
-            },
-        });
+        let line = self.outcome(worker, Box::pin(connect::http2(worker, &self.key)).await)?;
+        self.lines.borrow_mut().push(line);
         self.open_line(held, u32::MAX)
             .map(Ready::Http2)
             .ok_or_else(|| "the connection closed at once".into())
@@ -200,22 +179,19 @@ impl Endpoint {
         });
     }
 
-    fn open_line(&self, held: &mut Held, streams_max: u32) -> Option<http2::SendRequest<RequestBody>> {
-        let now = Instant::now();
+    fn open_line(&self, held: &mut Held, streams_max: u32) -> Option<SendRequest<Bytes>> {
         let mut lines = self.lines.borrow_mut();
-        lines.retain(|line| !line.sender.is_closed() && now.duration_since(line.opened) < CONNECTION_AGE_MAX);
-        let streams = |line: &&Line| line.usage.streams.get();
+        lines.retain(|line| !line.is_gone());
         let line = lines
             .iter()
-            .min_by_key(streams)
-            .filter(|line| streams(line) < streams_max)?;
+            .min_by_key(|line| line.pulse.calls())
+            .filter(|line| line.pulse.calls() < streams_max)?;
+        line.pulse.call_began();
         // A second try of the same call lets go of the line of the first.
-        if let Some(usage) = held.line.take() {
-            usage.streams.set(usage.streams.get().saturating_sub(1));
+        if let Some(before) = held.line.replace(line.pulse.clone()) {
+            before.call_ended();
         }
-        line.usage.streams.set(line.usage.streams.get() + 1);
-        held.line = Some(line.usage.clone());
-        Some(line.sender.clone())
+        Some(line.sender())
     }
 
     fn outcome<T>(&self, worker: &Worker, result: Result<T, String>) -> Result<T, String> {
@@ -242,11 +218,9 @@ impl Endpoint {
 
     /// Closes connections nobody has used for a while.
     pub(crate) fn reap(&self, now: Instant) {
-        self.lines.borrow_mut().retain(|line| {
-            line.usage.streams.get() > 0 || now.duration_since(line.usage.last.get()) < CONNECTION_IDLE_MAX
-        });
+        self.lines.borrow_mut().retain(|line| !line.is_gone());
         self.idle_http1
             .borrow_mut()
-            .retain(|(_, since)| now.duration_since(*since) < CONNECTION_IDLE_MAX / 5);
+            .retain(|(_, since)| now.duration_since(*since) < IDLE_HTTP1_AGE_MAX);
     }
 }

@@ -15,3 +15,50 @@ pub mod budget;
 pub(crate) mod cluster;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
+mod http2;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::body::BoxError;
+
+/// What a service answers, as it comes.
+pub(crate) enum Answer {
+    /// Over HTTP/2; what is left of the request is sent while the answer is read.
+    Http2(http2::Exchange),
+    /// Over HTTP/1.1.
+    Http1(Incoming),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Answer::Http2(exchange) => Pin::new(exchange).poll_frame(cx),
+            Answer::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Http2(exchange) => exchange.is_end_stream(),
+            Answer::Http1(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Http2(exchange) => exchange.size_hint(),
+            Answer::Http1(body) => body.size_hint(),
+        }
+    }
+}

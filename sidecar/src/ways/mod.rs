@@ -37,6 +37,7 @@ use crate::reason::{Reason, Rejection};
 use crate::recognise::{Door, Recognition};
 use crate::snapshot::{ServiceEntry, Snapshot};
 use crate::translate::{self, Translation};
+use crate::upstream::Answer;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Dial;
 use crate::worker::{IN_FLIGHT_MAX, View, Worker};
@@ -249,7 +250,7 @@ pub(crate) async fn forward(
 }
 
 /// The service's own answer, as it comes.
-fn pass_through(response: Response<Incoming>, mut call: Box<Call>) -> Response<AnswerBody> {
+fn pass_through(response: Response<Answer>, mut call: Box<Call>) -> Response<AnswerBody> {
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     let grpc = call.speaks == Speaks::Grpc;

@@ -91,11 +91,12 @@ pub(crate) fn wire<S>(stream: S, pulse: Rc<Pulse>, caller_frames: bool) -> (Wire
 }
 
 impl<S: AsyncWrite + Unpin> Driver<S> {
-    /// Runs a connection to its end, or until its pulse says that it has to end. `go_away` tells the peer to go elsewhere.
+    /// Runs a connection to its end, or until its pulse says that it has to end; what else the pulse says is obeyed by
+    /// `obey`.
     pub(crate) async fn run<C: Future>(
         self,
         connection: C,
-        mut go_away: impl FnMut(Pin<&mut C>),
+        mut obey: impl FnMut(Order, Pin<&mut C>),
     ) -> Ended<C::Output> {
         let mut connection = pin!(connection);
         let ended = poll_fn(|cx| {
@@ -107,8 +108,8 @@ impl<S: AsyncWrite + Unpin> Driver<S> {
                 }
                 match self.pulse.take_order(cx) {
                     None => return Poll::Pending,
-                    Some(Order::GoAway) => go_away(connection.as_mut()),
                     Some(Order::Cut(why)) => return Poll::Ready(Ended::Cut(why)),
+                    Some(order) => obey(order, connection.as_mut()),
                 }
             }
         })
@@ -146,6 +147,7 @@ impl<S> Waiting<S> {
     /// Looks at the frames of what a caller sent.
     fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
         let now = self.pulse.now();
+        self.pulse.heard();
         let Some(watch) = &mut self.watch else {
             self.pulse.begin();
             return Ok(());
@@ -311,6 +313,8 @@ mod tests {
         idle: 300,
         age: 1_800,
         grace: 30,
+        keep_alive: None,
+        drains: true,
     };
 
     fn gather<S>(stream: S) -> (Wire<S>, Driver<S>) {
@@ -318,7 +322,7 @@ mod tests {
     }
 
     async fn drive<S: AsyncWrite + Unpin>(driver: Driver<S>, connection: impl Future<Output = ()>) {
-        assert!(matches!(driver.run(connection, |_| {}).await, Ended::With(())));
+        assert!(matches!(driver.run(connection, |_, _| {}).await, Ended::With(())));
     }
 
     /// Counts the writes that reach it.
@@ -439,7 +443,7 @@ mod tests {
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };
-        let ended = driver.run(connection, |_| {}).await;
+        let ended = driver.run(connection, |_, _| {}).await;
         assert!(matches!(ended, Ended::Cut("too_many_pings")));
         let mut seen = Vec::new();
         far.read_to_end(&mut seen).await.unwrap();

@@ -15,5 +15,5 @@ mod frames;
 mod gather;
 mod pulse;
 
-pub(crate) use gather::{Driver, Ended, wire};
-pub(crate) use pulse::{Limits, Pulse, Tick};
+pub(crate) use gather::{Driver, Ended, Wire, wire};
+pub(crate) use pulse::{KeepAlive, Limits, Order, Pulse, Tick};

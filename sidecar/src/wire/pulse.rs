@@ -27,11 +27,28 @@ pub(crate) struct Limits {
     pub(crate) age: Tick,
     /// After being told, calls under way have this long.
     pub(crate) grace: Tick,
+    /// Whether the peer is asked for a sign of life.
+    pub(crate) keep_alive: Option<KeepAlive>,
+    /// Whether it is told to go when the sidecar drains.
+    pub(crate) drains: bool,
+}
+
+/// How a peer that is gone without a word is noticed; in seconds without a byte from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive {
+    /// Before it is asked while calls are under way.
+    pub(crate) busy: Tick,
+    /// Before it is asked otherwise.
+    pub(crate) idle: Tick,
+    /// More, before it is given up.
+    pub(crate) timeout: Tick,
 }
 
 /// What has to be done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
+    /// Ask for a sign of life.
+    Ping,
     /// Tell the peer to go elsewhere, let calls end.
     GoAway,
     /// Close it now; the word says why.
@@ -47,6 +64,8 @@ pub(crate) struct Pulse {
     calls: Cell<u32>,
     last_call: Cell<Tick>,
     unsent_since: Cell<Option<Tick>>,
+    heard_at: Cell<Tick>,
+    asked_at: Cell<Option<Tick>>,
     told_at: Cell<Option<Tick>>,
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
@@ -62,6 +81,8 @@ impl Pulse {
             calls: Cell::new(0),
             last_call: Cell::new(now),
             unsent_since: Cell::new(None),
+            heard_at: Cell::new(now),
+            asked_at: Cell::new(None),
             told_at: Cell::new(None),
             order: Cell::new(None),
             waker: RefCell::default(),
@@ -71,6 +92,22 @@ impl Pulse {
     /// The present second, as of the last sweep.
     pub(crate) fn now(&self) -> Tick {
         self.now.get()
+    }
+
+    /// Calls under way.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.get()
+    }
+
+    /// Whether it is told to go when the sidecar drains.
+    pub(crate) fn drains(&self) -> bool {
+        self.limits.drains
+    }
+
+    /// Something came from the peer.
+    pub(crate) fn heard(&self) {
+        self.heard_at.set(self.now.get());
+        self.asked_at.set(None);
     }
 
     /// The peer has said enough to be served.
@@ -121,6 +158,9 @@ impl Pulse {
         {
             return self.give(Order::Cut("takes nothing that is sent"));
         }
+        if let Some(order) = self.sign_of_life(now) {
+            return self.give(order);
+        }
         if let Some(told) = self.told_at.get() {
             if since(told) >= self.limits.grace {
                 self.give(Order::Cut("calls did not end after it was told to go"));
@@ -131,6 +171,19 @@ impl Pulse {
         if is_idle || since(self.opened) >= self.limits.age {
             self.tell_to_go();
         }
+    }
+
+    /// Asks a peer that has been silent for long, and gives up one that does not answer.
+    fn sign_of_life(&self, now: Tick) -> Option<Order> {
+        let KeepAlive { busy, idle, timeout } = self.limits.keep_alive?;
+        if let Some(asked) = self.asked_at.get() {
+            return (now.saturating_sub(asked) >= timeout).then_some(Order::Cut("gives no sign of life"));
+        }
+        let patience = if self.calls.get() > 0 { busy } else { idle };
+        (now.saturating_sub(self.heard_at.get()) >= patience).then(|| {
+            self.asked_at.set(Some(now));
+            Order::Ping
+        })
     }
 
     /// What is to be done, once; otherwise whoever drives the connection is woken when there is something.
@@ -163,6 +216,8 @@ mod tests {
         idle: 300,
         age: 1_800,
         grace: 30,
+        keep_alive: None,
+        drains: true,
     };
 
     /// The first order of a connection to which this happens in these seconds, and when it is given.
@@ -217,6 +272,39 @@ mod tests {
             .collect();
         let cut = Order::Cut("calls did not end after it was told to go");
         assert_eq!(orders, [(1_800, Order::GoAway), (1_830, cut)]);
+    }
+
+    #[test]
+    fn a_peer_that_answers_no_ping_is_given_up_and_one_that_does_is_kept() {
+        let keep_alive = Some(KeepAlive {
+            busy: 10,
+            idle: 30,
+            timeout: 20,
+        });
+        let orders = |busy: bool, answers: bool| {
+            let pulse = Pulse::new(Limits { keep_alive, ..LIMITS }, 0);
+            let cx = Context::from_waker(Waker::noop());
+            pulse.begin();
+            if busy {
+                pulse.call_began();
+            }
+            let mut seen = Vec::new();
+            for now in 0..100 {
+                pulse.sweep(now);
+                if let Some(order) = pulse.take_order(&cx) {
+                    seen.push((now, order));
+                    if answers {
+                        pulse.heard();
+                    }
+                }
+            }
+            seen.truncate(3);
+            seen
+        };
+        let cut = Order::Cut("gives no sign of life");
+        assert_eq!(orders(true, false)[..2], [(10, Order::Ping), (30, cut)]);
+        assert_eq!(orders(false, false)[..2], [(30, Order::Ping), (50, cut)]);
+        assert_eq!(orders(true, true), [10, 20, 30].map(|now| (now, Order::Ping)));
     }
 
     #[test]

@@ -1,0 +1,291 @@
+//! HTTP/2 to an instance, on the h2 crate itself: a call is one future, woken by the stream it waits for, and nothing else
+//! is spawned for it.
+//!
+//! ```text
+//!  send ─► Sending: the request's body ─► stream, until the head of the answer is there
+//!            └► Exchange: what is left of the request ─► stream, and the answer's pieces ◄─ stream
+//! ```
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::{BoxError, RequestBody};
+use crate::clock::Clock;
+use crate::wire::{KeepAlive, Limits, Order, Pulse, Tick, Wire, wire};
+
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// Seconds. After its age, so that the identities on it stay fresh, and when no call used it for long, a connection takes no
+/// new calls; those under way go on.
+const LIMITS: Limits = Limits {
+    first: Tick::MAX,
+    write_stall: 60,
+    idle: 300,
+    age: 30 * 60,
+    grace: Tick::MAX,
+    keep_alive: Some(KeepAlive {
+        busy: 10,
+        idle: 30,
+        timeout: 20,
+    }),
+    drains: false,
+};
+
+/// One connection.
+pub(crate) struct Line {
+    sender: SendRequest<Bytes>,
+    pub(crate) pulse: Rc<Pulse>,
+    gone: Rc<Cell<bool>>,
+}
+
+impl Line {
+    /// Begins HTTP/2 on a stream; the connection is driven on this thread.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(crate) async fn begin(
+        clock: &Rc<Clock>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    ) -> Result<Self, String> {
+        let watched = clock.connection(LIMITS);
+        let pulse = watched.pulse.clone();
+        let (stream, driver) = wire(stream, pulse.clone(), false);
+        let (sender, mut connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .enable_push(false)
+            .handshake(stream)
+            .await
+            .map_err(|error| format!("HTTP/2 cannot begin: {error}"))?;
+        let ping = connection.ping_pong();
+        let gone = Rc::<Cell<bool>>::default();
+        let is_gone = gone.clone();
+        tokio::task::spawn_local(async move {
+            let obey = |order, client: Pin<&mut Client<_>>| match order {
+                Order::Ping => client.get_mut().ping(),
+                Order::GoAway | Order::Cut(_) => is_gone.set(true),
+            };
+            // Calls learn from their own streams how it ended.
+            drop(driver.run(Client { connection, ping }, obey).await);
+            is_gone.set(true);
+            drop(watched);
+        });
+        Ok(Self { sender, pulse, gone })
+    }
+
+    /// Whether it takes no new calls.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// A handle to send one request with.
+    pub(crate) fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.clone()
+    }
+}
+
+/// The connection, and the pings that show that there is somebody.
+struct Client<S: AsyncRead + AsyncWrite + Unpin> {
+    connection: Connection<Wire<S>, Bytes>,
+    ping: Option<PingPong>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    fn ping(&mut self) {
+        if let Some(ping) = &mut self.ping {
+            // Any byte is an answer ([`Pulse`]); the pong is only taken so that another ping may be sent.
+            let _ = ping.poll_pong(&mut Context::from_waker(Waker::noop()));
+            let _ = ping.send_ping(Ping::opaque());
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
+    type Output = Result<(), h2::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.connection).poll(cx)
+    }
+}
+
+/// Waits until a connection takes a request.
+///
+/// # Errors
+/// It is closing; nothing was sent.
+pub(crate) async fn ready(sender: &mut SendRequest<Bytes>) -> Result<(), h2::Error> {
+    std::future::poll_fn(|cx| sender.poll_ready(cx)).await
+}
+
+/// Sends a request on a connection that is [`ready`].
+///
+/// # Errors
+/// The request cannot be sent as it is, or the connection closed.
+pub(crate) fn send(
+    sender: &mut SendRequest<Bytes>,
+    head: Parts,
+    body: RequestBody,
+) -> Result<Sending, h2::Error> {
+    let is_whole = body.is_end_stream();
+    let (response, stream) = sender.send_request(Request::from_parts(head, ()), is_whole)?;
+    let pump = (!is_whole).then_some(Pump {
+        body,
+        stream,
+        begun: false,
+    });
+    Ok(Sending { response, pump })
+}
+
+/// A request under way whose answer has not begun.
+pub(crate) struct Sending {
+    response: ResponseFuture,
+    pump: Option<Pump>,
+}
+
+impl Future for Sending {
+    type Output = Result<Response<Exchange>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        Pump::poll_some(&mut this.pump, cx)?;
+        let response = ready!(Pin::new(&mut this.response).poll(cx))?;
+        let pump = this.pump.take();
+        Poll::Ready(Ok(response.map(|stream| Exchange {
+            stream,
+            pump,
+            at: At::Data,
+        })))
+    }
+}
+
+/// An answer's body, and what is left of its request.
+pub(crate) struct Exchange {
+    stream: RecvStream,
+    pump: Option<Pump>,
+    at: At,
+}
+
+#[derive(PartialEq, Eq)]
+enum At {
+    Data,
+    Trailers,
+    End,
+}
+
+impl Body for Exchange {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        Pump::poll_some(&mut this.pump, cx)?;
+        if this.at == At::Data {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Given on means taken: more is only asked for once the caller took this.
+                    let _ = this.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // The service wants no more of the request; its answer was complete.
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => this.at = At::End,
+                Some(Err(error)) => {
+                    this.at = At::End;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                None => this.at = At::Trailers,
+            }
+        }
+        if this.at == At::End {
+            return Poll::Ready(None);
+        }
+        let trailers = ready!(this.stream.poll_trailers(cx));
+        this.at = At::End;
+        Poll::Ready(match trailers {
+            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == At::End || self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() {
+            SizeHint::with_exact(0)
+        } else {
+            SizeHint::default()
+        }
+    }
+}
+
+/// A request's body on its way.
+struct Pump {
+    body: RequestBody,
+    stream: SendStream<Bytes>,
+    begun: bool,
+}
+
+impl Pump {
+    /// Sends what there is and has room; a pump that is done is put away.
+    fn poll_some(pump: &mut Option<Self>, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        if let Some(running) = pump
+            && let Poll::Ready(done) = running.poll(cx)
+        {
+            *pump = None;
+            return done;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The body failed; the stream was reset. Failures of the stream are told by the answer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        loop {
+            // The first piece may wait in the library; what follows needs room at the service.
+            if self.begun && self.stream.capacity() == 0 {
+                self.stream.reserve_capacity(1);
+                match ready!(self.stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Poll::Ready(Ok(())),
+                }
+                continue;
+            }
+            let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(error));
+                }
+                None => {
+                    let _ = self.stream.send_data(Bytes::new(), true);
+                    return Poll::Ready(Ok(()));
+                }
+            };
+            let is_last = self.body.is_end_stream();
+            if data.is_empty() && !is_last {
+                continue;
+            }
+            self.begun = true;
+            if self.stream.send_data(data, is_last).is_err() || is_last {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
