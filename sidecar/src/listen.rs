@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,10 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Watched;
 use crate::gates::access::Caller;
 use crate::ways::{Connection, Way, answer};
 use crate::wire::{Driver, Ended, Limits, Tick, wire};
@@ -99,10 +100,8 @@ async fn connection(
     let tracked = listener.connections.token();
     let way = listener.way;
     worker.gauges.connections(way.word(), 1);
-    let established = Box::pin(establish(worker.clone(), &listener, stream, address)).await;
-    let ended = match established {
-        Ok((connection, Stream::Plain(stream), http2)) => requests(connection, stream, http2).await,
-        Ok((connection, Stream::Tls(stream), http2)) => requests(connection, *stream, http2).await,
+    let ended = match Box::pin(establish(worker.clone(), &listener, stream, address)).await {
+        Ok(serving) => serving.await,
         Err(why) => Err(why),
     };
     if let Err(why) = ended {
@@ -112,11 +111,8 @@ async fn connection(
     drop((pass, tracked));
 }
 
-/// A connection's bytes, readable.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connection that is served, to its end.
+type Serving = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 /// Finds out who is there, and whether HTTP/2 is spoken.
 async fn establish(
@@ -124,7 +120,7 @@ async fn establish(
     listener: &Listener,
     stream: TcpStream,
     address: SocketAddr,
-) -> Result<(Rc<Connection>, Stream, bool), String> {
+) -> Result<Serving, String> {
     let plain_inbound = worker
         .shared
         .config
@@ -143,11 +139,8 @@ async fn establish(
             .await
             .map_err(|_| "said nothing".to_owned())?
             .map_err(|error| error.to_string())?;
-        return Ok((
-            known(worker, listener, address, None),
-            Stream::Plain(stream),
-            http2,
-        ));
+        let connection = known(worker, listener, address, None);
+        return Ok(requests(connection, stream, http2));
     };
     let handshake = listener
         .gate
@@ -169,8 +162,7 @@ async fn establish(
         }
         Way::Outbound | Way::Edge => None,
     };
-    let connection = known(worker, listener, address, caller);
-    Ok((connection, Stream::Tls(Box::new(stream)), http2))
+    Ok(requests(known(worker, listener, address, caller), stream, http2))
 }
 
 fn known(
@@ -211,11 +203,11 @@ async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
 }
 
 /// Serves the requests of a connection until it ends, drains, is idle, old or stuck.
-async fn requests(
+fn requests(
     connection: Rc<Connection>,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     http2: bool,
-) -> Result<(), String> {
+) -> Serving {
     let worker = connection.worker.clone();
     let watched = worker.clock.connection(Limits {
         age: age(&worker),
@@ -234,10 +226,10 @@ async fn requests(
     });
     if http2 {
         let serving = http2_server(worker.clone()).serve_connection(TokioIo::new(stream), service);
-        return Box::pin(to_the_end(driver, serving)).await;
+        return Box::pin(to_the_end(watched, driver, serving));
     }
     let serving = http1_server().serve_connection(TokioIo::new(stream), service);
-    Box::pin(to_the_end(driver, serving)).await
+    Box::pin(to_the_end(watched, driver, serving))
 }
 
 fn http2_server(worker: Rc<Worker>) -> http2::Builder<CallExecutor> {
@@ -273,16 +265,17 @@ fn age(worker: &Worker) -> Tick {
     LIMITS.age - tenth + Tick::try_from(drawn).unwrap_or(0)
 }
 
-async fn to_the_end<C, S>(driver: Driver<S>, serving: C) -> Result<(), String>
+async fn to_the_end<C, S>(watched: Watched, driver: Driver<S>, serving: C) -> Result<(), String>
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
     S: AsyncWrite + Unpin,
 {
-    match driver
+    let ended = driver
         .run(serving, |_, serving| serving.graceful_shutdown())
-        .await
-    {
+        .await;
+    drop(watched);
+    match ended {
         Ended::With(ended) => ended.map_err(|error| error.to_string()),
         Ended::Cut(why) => Err(why.to_owned()),
     }
