@@ -21,6 +21,11 @@ PANELS = [
     ("idle-plain", "kib_per_connection", "idle connection, h2c\nKiB"),
     ("idle-mtls", "kib_per_connection", "idle connection, mTLS\nKiB"),
     ("catalog", "rss_mib", "1,000 services known\nRSS MiB"),
+    ("rest-get", "cpu_us_per_request", "REST GET, 1 KiB\nCPU µs/request"),
+    ("rest-post", "cpu_us_per_request", "REST POST, 1 KiB, echo\nCPU µs/request"),
+    ("rest-get-h2", "cpu_us_per_request", "REST GET, HTTP/2\nCPU µs/request"),
+    ("rest-stream", "cpu_us_per_message", "stream as JSON lines\nCPU µs/message"),
+    ("rest-large", "peak_over_idle_mib", "4 MiB of JSON, echo\npeak over idle, MiB"),
 ]
 COLOURS = {"sidecar": "#c1440e", "envoy": "#5b6c8f", "nginx": "#7fa58c", "haproxy": "#8f7fa5", "floor": "#999999",
            "floor-gather": "#bbbbbb"}
@@ -29,6 +34,8 @@ COLOURS = {"sidecar": "#c1440e", "envoy": "#5b6c8f", "nginx": "#7fa58c", "haprox
 def draw(data, out):
     """One panel for each number, bars with the least and the most of the rounds."""
     panels = [panel for panel in PANELS if panel[0] in data["results"]]
+    if not panels:
+        return
     columns = 5
     rows = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(3.1 * columns, 3.2 * rows), squeeze=False)

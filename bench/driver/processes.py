@@ -6,6 +6,8 @@ import socket
 import struct
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 READY_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 3
@@ -76,6 +78,11 @@ def wait_for_answer(port, process):
     _wait(port, process, _answers)
 
 
+def wait_for_json(port, process):
+    """Until a JSON call through it is answered."""
+    _wait(port, process, _answers_json)
+
+
 def wait_for_port(port, process):
     """Until it listens; for those that want TLS."""
     _wait(port, process, lambda port: socket.create_connection(("127.0.0.1", port), 1).close() is None)
@@ -96,6 +103,12 @@ def _wait(port, process, attempt):
                 return
         time.sleep(0.0005)
     raise Failed(f"{process.name} does not answer on {port}: {process.tail()}")
+
+
+def _answers_json(port):
+    with contextlib.suppress(OSError, urllib.error.URLError):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/orders/one", timeout=1).status == 200
+    return False
 
 
 def _answers(port):

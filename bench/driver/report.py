@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 
-from . import setup
+from . import scenarios, setup
 
 
 class Row:
@@ -36,6 +36,10 @@ ROWS = [
     Row("ours over bare hyper: CPU/request, 8 x 32", "unary", "cpu_us_per_request", 1.3, 1.0, over="floor"),
     Row("ours over bare hyper: CPU/request, pair", "pair", "cpu_us_per_request", 1.3, 1.0, over="floor"),
     Row("ours over bare hyper with gathered writes: CPU/request, 8 x 32", "unary", "cpu_us_per_request", None, None, over="floor-gather"),
+    Row("REST GET, 1 KiB JSON answer, HTTP/1.1: CPU/request", "rest-get", "cpu_us_per_request", 0.35, 0.25),
+    Row("REST POST of 1 KiB JSON, echo: CPU/request", "rest-post", "cpu_us_per_request", 0.27, 0.18),
+    Row("REST GET over HTTP/2: CPU/request", "rest-get-h2", "cpu_us_per_request", 0.40, 0.28),
+    Row("server stream as one JSON object a line: CPU/message", "rest-stream", "cpu_us_per_message", 0.5, 0.3),
     Row("four data threads over two on two cores: requests/s", "threads", "per_second", 1.0, 1.0, more_is_better=True,
         over="threads-2", subject="threads-4"),
 ]
@@ -43,7 +47,8 @@ SHOWN = [
     ("cpu_us_per_request", "CPU µs/request"), ("cpu_us_per_message", "CPU µs/message"), ("per_second", "requests/s"),
     ("p50_us", "p50 µs"), ("p99_us", "p99 µs"), ("cpu_share", "proxy core share"), ("load_cpu_share", "load core share"),
     ("rss_mib", "RSS MiB"), ("peak_mib", "peak MiB"), ("ready_ms", "ready ms"), ("kib_per_connection_opened", "KiB/conn opened"),
-    ("kib_per_connection", "KiB/conn used"), ("rss_idle_mib", "RSS before MiB"), ("rss_after_close_mib", "RSS after close MiB"),
+    ("kib_per_connection", "KiB/conn used"), ("peak_over_idle_mib", "peak over idle MiB"), ("rss_idle_mib", "RSS before MiB"), ("rss_after_close_mib", "RSS after close MiB"),
+    *((f"cpu_us_at_{size}", f"CPU µs at {size:,} B") for size in scenarios.SIZES),
 ]
 
 
@@ -93,7 +98,7 @@ def markdown(about, results, scenarios, failures):
             continue
         present = {metric for subject in rounds.values() for numbers in subject.values() for metric in numbers}
         shown = [(metric, name) for metric, name in SHOWN if metric in present]
-        if scenario.key != "stream":
+        if not scenario.key.endswith("stream"):
             shown = [pair for pair in shown if pair[0] != "cpu_us_per_message"]
         rows = [[subject, *(cell(rounds[subject], metric) for metric, _ in shown)] for subject in scenario.subjects if subject in rounds]
         out += [f"## {scenario.sentence[0].upper() + scenario.sentence[1:]}", "", table(["", *(name for _, name in shown)], rows), ""]

@@ -1,8 +1,11 @@
 """The scenarios, named as sentences. Each measures one subject once and gives numbers by name."""
 
 import json
+import os
+import re
 import subprocess
 import time
+import urllib.request
 
 from . import catalog
 from .processes import Failed, Process, free_port, wait_for_answer, wait_for_port, wait_for_ready_line
@@ -15,6 +18,7 @@ TICKS = 1_000
 STARTS = 5
 PROXIES = [subject for subject in ALL if subject != "direct"]
 # Gathered writes change nothing in what an idle connection holds.
+RESTERS = ["sidecar", "envoy"]
 IDLERS = [subject for subject in PROXIES if subject != "floor-gather"]
 
 
@@ -167,6 +171,130 @@ def threads(bench, pace, subject):
             process.stop()
 
 
+JSON_BODY_BYTES_MAX = 4 << 20
+SIZES = [100, 1_000, 10_000, 100_000, 1_000_000, 4_000_000]
+POSTS_OF_A_SIZE = 12
+WRK_CONNECTIONS = 32
+
+
+def order_json(size):
+    """An order as JSON of about so many bytes, in lines like those of the bench message."""
+    line = {"sku": "SKU-10417-0", "title": "Merino base layer, long sleeve, size M, \"forest\" green", "quantity": 2, "price": 49.95}
+    order = {"id": "ord_01HZX4T9S6W2Q8R3", "currency": "SEK", "paid": True, "status": "STATUS_PLACED", "placedAtMs": "1763913600123"}
+    each = len(json.dumps(line)) + 2
+    order["lines"] = [line] * max(0, (size - len(json.dumps(order)) - 16) // each)
+    return json.dumps(order).encode()
+
+
+def cpu_seconds(processes):
+    """User and system time so far."""
+    ticks = 0
+    for process in processes:
+        with open(f"/proc/{process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def rest(path, body=None, tool="wrk", messages=1):
+    """JSON callers: wrk over HTTP/1.1, h2load over HTTP/2. A second run is measured; the first warms up."""
+    def command(bench, port, seconds):
+        url = f"http://127.0.0.1:{port}{path}"
+        if tool == "h2load":
+            return ["h2load", "-c", "8", "-m", "32", "-D", str(max(1, round(seconds))), url]
+        options = ["-t1", "-c", str(8 if messages > 1 else WRK_CONNECTIONS), "-d", f"{max(1, round(seconds))}s", "--latency"]
+        if body:
+            script = bench.work / "post.lua"
+            script.write_text(f"wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = [==[{body.decode()}]==]\n")
+            options += ["-s", str(script)]
+        return ["wrk", *options, url]
+
+    def run(bench, port, seconds):
+        whole = ["taskset", "-c", bench.load_cores, *command(bench, port, seconds)]
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=seconds + LOAD_TIMEOUT_EXTRA_SECONDS, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{tool}: {(done.stderr or done.stdout).strip()[-400:]}")
+        return read_wrk(done.stdout) if tool == "wrk" else read_h2load(done.stdout)
+
+    def measure(bench, pace, subject):
+        backend, to = bench.backend()
+        processes, port = bench.rest(subject, to)
+        try:
+            run(bench, port, pace.warmup)
+            before, began = cpu_seconds(processes), time.monotonic()
+            seen = run(bench, port, pace.seconds)
+            cpu, took = cpu_seconds(processes) - before, time.monotonic() - began
+            seen["cpu_us_per_request"] = cpu / seen["requests"] * 1e6
+            seen["cpu_us_per_message"] = seen["cpu_us_per_request"] / messages
+            seen["cpu_share"] = cpu / took
+            seen["rss_mib"] = sum(process.rss_kib() for process in processes) / 1024
+            return seen
+        finally:
+            for process in [*processes, backend]:
+                process.stop()
+    return measure
+
+
+def read_wrk(text):
+    """What wrk says, as numbers; an answer that is not 2xx is a failure."""
+    if "Non-2xx" in text or "Socket errors" in text:
+        raise Failed("wrk: " + " ".join(line.strip() for line in text.splitlines() if "Non-2xx" in line or "Socket errors" in line))
+    requests = int(re.search(r"(\d+) requests in", text).group(1))
+    unit = {"us": 1, "ms": 1e3, "s": 1e6}
+    at = {share: float(value) * unit[name] for share, value, name in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)\b", text)}
+    per_second = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
+    return {"requests": requests, "per_second": per_second, "p50_us": at.get("50", 0), "p99_us": at.get("99", 0)}
+
+
+def read_h2load(text):
+    """What h2load says, as numbers."""
+    counts = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded", text)
+    if not counts or int(counts.group(1)) != int(counts.group(2)) or int(counts.group(2)) == 0:
+        raise Failed("h2load: " + (counts.group(0) if counts else text[-300:]))
+    return {"requests": int(counts.group(2)), "per_second": float(re.search(r"([\d.]+) req/s", text).group(1))}
+
+
+def post(port, body):
+    """One echo; its answer is read whole."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/orders:echo", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return len(answer.read())
+
+
+def large_message(bench, pace, subject):
+    """The most a proxy ever held over what it holds idle, for messages of 4 MiB, one after the other."""
+    backend, to = bench.backend()
+    processes, port = bench.rest(subject, to)
+    try:
+        idle = processes[0].rss_kib()
+        body = order_json(JSON_BODY_BYTES_MAX - 4_096)
+        for _ in range(POSTS_OF_A_SIZE):
+            post(port, body)
+        return {"peak_over_idle_mib": (processes[0].peak_kib() - idle) / 1024, "rss_idle_mib": idle / 1024}
+    finally:
+        for process in [*processes, backend]:
+            process.stop()
+
+
+def sizes(bench, pace, subject):
+    """CPU for one echo of each size."""
+    backend, to = bench.backend()
+    processes, port = bench.rest(subject, to)
+    try:
+        seen = {}
+        for size in SIZES:
+            body, count = order_json(size), max(POSTS_OF_A_SIZE, min(600, 3_000_000 // size))
+            post(port, body)
+            before = cpu_seconds(processes)
+            for _ in range(count):
+                post(port, body)
+            seen[f"cpu_us_at_{size}"] = (cpu_seconds(processes) - before) / count * 1e6
+        return seen
+    finally:
+        for process in [*processes, backend]:
+            process.stop()
+
+
 SATURATED = ["--connections", 8, "--streams", 32]
 SCENARIOS = [
     Scenario("unary", "gRPC unary passed through, h2c, 8 connections x 32 streams", ALL, through(plain, *SATURATED)),
@@ -180,6 +308,13 @@ SCENARIOS = [
     Scenario("idle-plain", "idle HTTP/2 connections, h2c", IDLERS, idle_memory(False)),
     Scenario("idle-mtls", "idle HTTP/2 connections, mutual TLS", IDLERS, idle_memory(True)),
     Scenario("catalog", "1,000 services and 10,000 instances known", ["sidecar", "envoy"], catalog_memory),
+    Scenario("rest-get", "REST GET with a path variable, 1 KiB JSON answer, HTTP/1.1, 32 connections", RESTERS, rest("/v1/orders/one")),
+    Scenario("rest-post", "REST POST of 1 KiB JSON, echo, HTTP/1.1, 32 connections", RESTERS, rest("/v1/orders:echo", order_json(1_024))),
+    Scenario("rest-get-h2", "REST GET over HTTP/2, 8 connections x 32 streams", RESTERS, rest("/v1/orders/one", tool="h2load")),
+    Scenario("rest-stream", "server stream of 1,000 messages as one JSON object a line", RESTERS,
+             rest(f"/v1/ticks:watch?count={TICKS}", messages=TICKS)),
+    Scenario("rest-large", "messages of 4 MiB as JSON, echo", RESTERS, large_message),
+    Scenario("rest-sizes", "one JSON echo at a time, by size", RESTERS, sizes),
     Scenario("threads", "data threads on two cores shared with load and backend", ["threads-2", "threads-4"], threads),
 ]
 QUICK_SUBJECTS = {"sidecar", "envoy", "floor", "direct", "threads-2", "threads-4"}

@@ -1,6 +1,7 @@
 """What is measured: our sidecar, its peers and the floor, each as one proxy (plain) or as a pair over mutual TLS.
 
     plain:  load ─h2c─► proxy ─h2c─► backend
+    rest:   wrk, h2load ─JSON─► proxy ─h2c─► backend
     pair:   load ─h2c─► caller ─mTLS─► called ─h2c─► backend
 """
 
@@ -8,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from . import setup
-from .processes import Process, free_port, wait_for_answer, wait_for_port
+from .processes import Process, free_port, wait_for_answer, wait_for_json, wait_for_port
 
 PEERS = setup.BENCH / "peers"
 ALL = ["sidecar", "envoy", "nginx", "haproxy", "floor", "floor-gather", "direct"]
@@ -40,6 +41,12 @@ class Bench:
         process, port = self._start(subject, "plain", to, cores, threads)
         if wait:
             wait_for_answer(port, process)
+        return [process], port
+
+    def rest(self, subject, to):
+        """One proxy that speaks JSON to callers and gRPC to `to`."""
+        process, port = self._start(subject, "rest", to)
+        wait_for_json(port, process)
         return [process], port
 
     def pair(self, subject, to):

@@ -36,26 +36,67 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// `server` is not `host:port`.
 pub fn channel(server: &str, tls: Arc<ClientConfig>) -> Result<Channel, String> {
+    channel_to(server, "xds-lite", tls)
+}
+
+/// As [`channel`], to whoever `tls` expects. `name` is told in the handshake: a host's name where the certificate is for
+/// one; where identities are SPIFFE IDs it is for the log of the other side only.
+///
+/// # Errors
+/// `server` is not `host:port`, or `name` is no name.
+pub fn channel_to(server: &str, name: &str, tls: Arc<ClientConfig>) -> Result<Channel, String> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no host name"))?;
+    let connector = TlsConnector::from(tls);
+    let server_of_stream = server.to_owned();
+    let connect = move |_| {
+        let (connector, server, name) = (connector.clone(), server_of_stream.clone(), name.clone());
+        async move {
+            let stream = TcpStream::connect(&server).await?;
+            stream.set_nodelay(true)?;
+            let stream = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream)).await??;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    };
+    Ok(endpoint(server)?.connect_with_connector_lazy(tower::service_fn(connect)))
+}
+
+/// A channel to `server`, `host:port`, without TLS. It connects when first used, and again after a loss.
+///
+/// # Errors
+/// `server` is not `host:port`.
+pub fn plain_channel(server: &str) -> Result<Channel, String> {
+    plain_channel_as(server, server)
+}
+
+/// As [`plain_channel`], where requests are for `authority`: a sidecar's outbound port finds the service by it.
+///
+/// # Errors
+/// `server` is not `host:port`, or `authority` is none.
+pub fn plain_channel_as(server: &str, authority: &str) -> Result<Channel, String> {
+    let origin = http::Uri::try_from(format!("http://{authority}"))
+        .map_err(|_| format!("{authority:?} is no authority"))?;
+    let server_of_stream = server.to_owned();
+    let connect = move |_| {
+        let server = server_of_stream.clone();
+        async move {
+            let stream = TcpStream::connect(&server).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    };
+    Ok(endpoint(server)?
+        .origin(origin)
+        .connect_with_connector_lazy(tower::service_fn(connect)))
+}
+
+fn endpoint(server: &str) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{server}"))
         .map_err(|_| format!("{server:?} is not an address; write host:port"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let connector = TlsConnector::from(tls);
-    let server = server.to_owned();
-    let connect = move |_| {
-        let (connector, server) = (connector.clone(), server.clone());
-        async move {
-            let stream = TcpStream::connect(&server).await?;
-            stream.set_nodelay(true)?;
-            // The name is for the log of the other side only: identities are SPIFFE IDs, not host names.
-            let name = ServerName::try_from("xds-lite").map_err(std::io::Error::other)?;
-            let stream = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream)).await??;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }
-    };
-    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
+    Ok(endpoint)
 }
 
 /// Serves gRPC over TLS until told to stop, then lets running calls end for a few seconds. Requests carry a [`Peer`] among

@@ -11,6 +11,8 @@ pub mod ca;
 pub mod credentials;
 pub mod grpc;
 pub mod log;
+pub mod messages;
+pub mod reflection;
 pub mod svid;
 pub mod tls;
 

@@ -90,6 +90,31 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// The client's side towards a server that is known by its host name: what `authorities` sign is believed, PEM, or else
+/// what this host believes.
+///
+/// # Errors
+/// There are no authorities, or they cannot be used.
+pub fn web_client_config(authorities: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    let authorities = match authorities {
+        Some(pem) => crate::credentials::read_authorities(pem)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let mut believed = RootCertStore::empty();
+    // Hosts have some that nobody can use any more.
+    let (good, _) = believed.add_parsable_certificates(authorities);
+    if good == 0 {
+        return Err("there are no authorities to believe".into());
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(believed)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// The identity a handshake proved, if the peer showed one. Call it after the handshake: the verifiers here have judged.
 #[must_use]
 pub fn peer_id(certificates: Option<&[CertificateDer<'_>]>) -> Option<SpiffeId> {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::commands::{apply, ca, completion, delete, diff, get, instances, jwt, status, token, validate};
+use crate::commands::{
+    apply, ca, call, completion, delete, diff, get, instances, jwt, lint, openapi, status, token, validate,
+};
 
 /// Where xds-lite listens when nothing else is said.
 pub(crate) const SERVER_DEFAULT: &str = "127.0.0.1:18000";
@@ -76,6 +78,12 @@ pub(crate) enum Command {
     Delete(delete::Args),
     /// Check documents without a server, and tell every fault with its place.
     Validate(validate::Args),
+    /// Find HTTP rules in each other's way: ambiguous, unreachable, overlapping, shadowed.
+    Lint(lint::Args),
+    /// Print what an edge serves as an OpenAPI 3.1 document.
+    Openapi(openapi::Args),
+    /// Call any method by name with JSON, or list and describe what there is to call.
+    Call(call::Args),
     /// Show how documents differ from what is stored.
     Diff(diff::Args),
     /// Show who is connected, and what each sidecar has applied or refused.

@@ -12,9 +12,11 @@
 mod cli;
 mod client;
 mod commands;
+mod dial;
 mod failure;
 mod output;
 mod rollout;
+mod schemas;
 mod sources;
 mod words;
 

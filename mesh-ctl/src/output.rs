@@ -76,7 +76,15 @@ pub(crate) fn print_documents(format: Format, documents: &[Value]) -> Result<(),
 
 /// JSON with the characters escaped that JSON itself would let pass.
 pub(crate) fn json(value: &Value) -> String {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    escaped(serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// The same on one line.
+pub(crate) fn json_line(value: &Value) -> String {
+    escaped(serde_json::to_string(value).unwrap_or_default())
+}
+
+fn escaped(text: String) -> String {
     if !text.chars().any(|c| is_unsafe(c) && c != '\n') {
         return text;
     }

@@ -486,3 +486,165 @@ async fn what_is_missing_is_told_with_the_way_to_it() {
         .exits(2)
         .tells("hint:");
 }
+
+/// Two services with the same methods, each with a path by its name.
+fn twins(folder: &Folder) {
+    folder.write("mesh.binpb", mesh_proto::DESCRIPTORS);
+    let service = |name: &str| {
+        format!(
+            "apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{protocol: grpc, schema: {{file: mesh.binpb}}, rest: {{unannotated: true}}}}\n"
+        )
+    };
+    folder.write("twins.yaml", format!("{}---\n{}", service("one"), service("two")));
+}
+
+#[tokio::test]
+async fn lint_names_both_of_two_ambiguous_rules_and_exits_with_1() {
+    let folder = Folder::new();
+    twins(&folder);
+    folder
+        .run(&["lint", "-f", "twins.yaml"])
+        .await
+        .exits(1)
+        .prints("ambiguous")
+        .prints("POST /mesh.v1.Documents/Apply (mesh.v1.Documents/Apply of two)")
+        .prints("(mesh.v1.Documents/Apply of one)");
+    let ran = folder
+        .run(&["lint", "-f", "twins.yaml", "-o", "json"])
+        .await
+        .exits(1);
+    let found = &ran.json()["findings"][0];
+    assert_eq!(
+        (&found["level"], &found["what"]),
+        (&"error".into(), &"ambiguous".into()),
+        "{ran:?}"
+    );
+    assert_eq!(
+        (&found["rule"]["service"], &found["by"]["service"]),
+        (&"two".into(), &"one".into()),
+        "{ran:?}"
+    );
+    // An edge that exposes one of them has no such trouble.
+    folder
+        .run(&["lint", "-f", "twins.yaml", "--expose", "two"])
+        .await
+        .exits(0)
+        .tells("of 1 service: 0 errors, 0 warnings");
+    folder
+        .run(&["lint", "-f", "twins.yaml", "--expose", "three"])
+        .await
+        .exits(2)
+        .tells("three");
+}
+
+#[tokio::test]
+async fn lint_reads_a_schema_alone_and_what_does_not_compile_is_its_finding() {
+    let folder = Folder::new();
+    folder.write("mesh.binpb", mesh_proto::DESCRIPTORS);
+    folder
+        .run(&["lint", "--schema", "mesh.binpb", "--unannotated"])
+        .await
+        .exits(0)
+        .tells("0 errors");
+    folder.write(
+        "half.binpb",
+        &mesh_proto::DESCRIPTORS[..mesh_proto::DESCRIPTORS.len() / 2],
+    );
+    folder
+        .run(&["lint", "--schema", "half.binpb"])
+        .await
+        .exits(1)
+        .tells("half.binpb");
+    let ran = folder
+        .run(&["lint", "--schema", "half.binpb", "-o", "json"])
+        .await
+        .exits(1);
+    assert_eq!(ran.json()["findings"][0]["what"], "refused");
+    folder
+        .run(&["lint", "--schema", "nowhere.binpb"])
+        .await
+        .exits(2)
+        .tells("nowhere.binpb");
+    folder
+        .run(&["lint", "--schema", "a", "--from", "b:1"])
+        .await
+        .exits(2);
+}
+
+#[tokio::test]
+async fn call_tells_wrong_usage_and_who_is_not_there_by_its_exit_code() {
+    let folder = Folder::new();
+    folder.write("mesh.binpb", mesh_proto::DESCRIPTORS);
+    folder.run(&["call"]).await.exits(2).tells("HOST:PORT");
+    folder.run(&["call", "nowhere"]).await.exits(3);
+    folder
+        .run(&["call", "127.0.0.1:1"])
+        .await
+        .exits(3)
+        .tells("refused")
+        .tells("--schema");
+    let offline = ["call", "127.0.0.1:1", "--schema", "mesh.binpb"];
+    folder
+        .run(&offline)
+        .await
+        .exits(0)
+        .prints("mesh.v1.Documents/Apply");
+    let with = |more: &[&'static str]| [&offline[..2], more, &offline[2..]].concat();
+    folder
+        .run(&with(&["mesh.v1.Documents/Aply"]))
+        .await
+        .exits(1)
+        .tells("did you mean mesh.v1.Documents/Apply");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get", "--describe"]))
+        .await
+        .exits(0)
+        .prints("rpc mesh.v1.Documents/Get (mesh.v1.GetRequest) returns (mesh.v1.StoredDocument);")
+        .prints("message mesh.v1.GetRequest {\n  string kind = 1;");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get", "-d", "{\"kind\": 5}"]))
+        .await
+        .exits(2)
+        .tells("kind")
+        .tells("--describe");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get", "-d", "{\"kin\": \"a\"}"]))
+        .await
+        .exits(2)
+        .tells("kin");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get", "-d", "@nowhere"]))
+        .await
+        .exits(2)
+        .tells("nowhere");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get", "-H", "novalue"]))
+        .await
+        .exits(2)
+        .tells("NAME: VALUE");
+    folder
+        .run(&with(&["mesh.v1.Documents/Get"]))
+        .await
+        .exits(3)
+        .tells("\"name\": \"UNAVAILABLE\"")
+        .tells("refused");
+    folder
+        .run(&[
+            "call",
+            "127.0.0.1:1",
+            "--service",
+            "a.b",
+            "--schema",
+            "mesh.binpb",
+            "mesh.v1.Documents/Get",
+        ])
+        .await
+        .exits(2)
+        .tells("--credentials");
+    folder
+        .run(&["call", "--through", "127.0.0.1:1", "a.B/C"])
+        .await
+        .exits(2)
+        .tells("--service");
+}

@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use prost::Message;
 
 use crate::call::Call;
+use crate::coding::Packer;
 use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, REASON};
 use crate::progress::Progress;
-use crate::reason::{Reason, Rejection};
-use crate::translate::JsonStream;
-use crate::upstream::Answer;
+use crate::reason::Rejection;
+use crate::translate::{Answering, AskingBody};
+use crate::upstream::{self, Answer};
 
 /// Any failure of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +31,8 @@ pub(crate) enum RequestBody {
     Full(Option<Bytes>),
     /// As it comes from the caller. Trailers are dropped: a request has none that matter, and some that harm.
     Incoming(Incoming, Rc<Progress>),
+    /// Translated as it comes.
+    Asking(Box<AskingBody>),
 }
 
 impl Body for RequestBody {
@@ -44,6 +47,7 @@ impl Body for RequestBody {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             RequestBody::Incoming(body, progress) => poll_request(body, progress, cx),
+            RequestBody::Asking(body) => body.poll_frame(cx),
         }
     }
 
@@ -52,6 +56,7 @@ impl Body for RequestBody {
             RequestBody::Empty => true,
             RequestBody::Full(bytes) => bytes.is_none(),
             RequestBody::Incoming(body, _) => body.is_end_stream(),
+            RequestBody::Asking(body) => body.is_over(),
         }
     }
 
@@ -60,6 +65,7 @@ impl Body for RequestBody {
             RequestBody::Empty | RequestBody::Full(None) => SizeHint::with_exact(0),
             RequestBody::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             RequestBody::Incoming(body, _) => body.size_hint(),
+            RequestBody::Asking(_) => SizeHint::default(),
         }
     }
 }
@@ -95,7 +101,20 @@ fn poll_request(
 /// What goes back to the caller. It holds its [`Call`], which is told when the stream ends, in whatever way.
 pub(crate) struct AnswerBody {
     inner: Inner,
-    call: Box<Call>,
+    /// What else is done to it; most bodies go as they are.
+    dress: Option<Box<Dress>>,
+    /// What it is broken off for, once what came before is out.
+    broken: Option<BoxError>,
+    /// Told when it ends. One that only announces another protocol has none: that has it.
+    call: Option<Box<Call>>,
+}
+
+/// What is done to a body on its way out.
+#[derive(Default)]
+struct Dress {
+    packer: Option<Packer>,
+    /// After everything.
+    trailers: Option<HeaderMap>,
 }
 
 enum Inner {
@@ -106,8 +125,8 @@ enum Inner {
         body: Answer,
         grpc: bool,
     },
-    /// gRPC messages as JSON.
-    Json(Box<JsonStream>),
+    /// What the service says, in the caller's terms.
+    Translated(Box<Answering>),
 }
 
 impl AnswerBody {
@@ -119,7 +138,9 @@ impl AnswerBody {
             } else {
                 Inner::Full(bytes)
             },
-            call,
+            dress: None,
+            broken: None,
+            call: Some(call),
         }
     }
 
@@ -127,20 +148,96 @@ impl AnswerBody {
     pub(crate) fn passed_through(body: Answer, grpc: bool, call: Box<Call>) -> Self {
         Self {
             inner: Inner::Incoming { body, grpc },
-            call,
+            dress: None,
+            broken: None,
+            call: Some(call),
         }
     }
 
-    /// The upstream's messages, as JSON.
-    pub(crate) fn json(stream: Box<JsonStream>, call: Box<Call>) -> Self {
+    /// What the upstream says, in the caller's terms.
+    pub(crate) fn translated(answering: Box<Answering>, call: Box<Call>) -> Self {
         Self {
-            inner: Inner::Json(stream),
-            call,
+            inner: Inner::Translated(answering),
+            dress: None,
+            broken: None,
+            call: Some(call),
         }
     }
 
-    fn count(&self, data: &Bytes) {
-        self.call.ticket.progress.gave(data.len());
+    /// Leaves its bytes out: the head alone is sent.
+    pub(crate) fn leave_out(&mut self) {
+        self.inner = Inner::Done;
+        self.dress = None;
+    }
+
+    /// Nothing, and nobody to be told of it.
+    pub(crate) fn none() -> Self {
+        Self {
+            inner: Inner::Done,
+            dress: None,
+            broken: None,
+            call: None,
+        }
+    }
+
+    /// The gRPC code that the call ended with, as far as it is known.
+    pub(crate) fn grpc_status(&self) -> Option<u16> {
+        self.call.as_ref()?.grpc_status
+    }
+
+    /// Compresses it. Each part that a stream gives can be read as soon as it is sent.
+    pub(crate) fn pack_with(&mut self, packer: Packer) {
+        self.dress.get_or_insert_default().packer = Some(packer);
+    }
+
+    /// Sends trailers behind it.
+    pub(crate) fn follow_with(&mut self, trailers: HeaderMap) {
+        self.dress.get_or_insert_default().trailers = Some(trailers);
+    }
+
+    fn poll_dressed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            let flush = !matches!(self.inner, Inner::Full(_) | Inner::Done);
+            let frame = ready!(self.poll_plain(cx)).transpose()?;
+            let Some(dress) = &mut self.dress else {
+                return Poll::Ready(frame.map(Ok));
+            };
+            let frame = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => match &mut dress.packer {
+                    None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Some(packer) => {
+                        let packed = packer.pack(&data, flush)?;
+                        // The library may keep it for later.
+                        if packed.is_empty() {
+                            continue;
+                        }
+                        return Poll::Ready(Some(Ok(Frame::data(packed))));
+                    }
+                },
+                Some(Err(trailers)) => Some(trailers),
+                None => None,
+            };
+            if let Some(mut packer) = dress.packer.take() {
+                // Trailers wait until everything before them is out.
+                if let Some(Ok(trailers)) = frame.map(Frame::into_trailers) {
+                    dress.trailers = Some(trailers);
+                }
+                let rest = packer.finish()?;
+                if !rest.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(rest))));
+                }
+                continue;
+            }
+            let frame = frame.or_else(|| dress.trailers.take().map(Frame::trailers));
+            return Poll::Ready(frame.map(Ok));
+        }
+    }
+
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.call {
+            Some(call) => self.inner.poll_frame(call, cx),
+            None => Poll::Ready(None),
+        }
     }
 }
 
@@ -153,15 +250,62 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let progress = &this.call.ticket.progress;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = if this.dress.is_some() {
+            this.poll_dressed(cx)
+        } else {
+            this.poll_plain(cx)
+        };
+        // The library forgets what it has not sent when a body breaks, the head too. It sends when it has to wait.
+        if let Poll::Ready(Some(Err(error))) = polled {
+            this.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if self.dress.is_some() || self.broken.is_some() {
+            return false;
+        }
+        match &self.inner {
+            Inner::Done => true,
+            Inner::Incoming { body, .. } => body.is_end_stream(),
+            Inner::Full(_) | Inner::Translated(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.dress.is_some() {
+            return SizeHint::default();
+        }
+        match &self.inner {
+            Inner::Done => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Incoming { body, .. } => body.size_hint(),
+            Inner::Translated(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Inner {
+    fn poll_frame(
+        &mut self,
+        call: &mut Call,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let progress = &call.ticket.progress;
         progress.asked();
         let alarm = progress.alarm(cx);
-        match &mut this.inner {
+        match self {
             Inner::Done => Poll::Ready(None),
             Inner::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.inner = Inner::Done;
-                this.count(&bytes);
+                *self = Inner::Done;
+                call.ticket.progress.gave(bytes.len());
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Inner::Incoming { body, grpc } => {
@@ -170,30 +314,25 @@ impl Body for AnswerBody {
                     Some(Err(alarm.rejection()))
                 } else {
                     let frame = ready!(Pin::new(body).poll_frame(cx));
-                    frame.map(|frame| {
-                        frame.map_err(|error| {
-                            Rejection::new(Reason::UpstreamReset, "the service broke its answer off")
-                                .with_detail(error.to_string())
-                        })
-                    })
+                    frame.map(|frame| frame.map_err(|error| upstream::broken_off(&*error)))
                 };
                 match frame {
                     None => {
-                        this.inner = Inner::Done;
-                        this.call.stream_ended(None);
+                        *self = Inner::Done;
+                        call.stream_ended(None);
                         Poll::Ready(None)
                     }
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {
-                            this.count(data);
+                            call.ticket.progress.gave(data.len());
                         } else if let Some(trailers) = frame.trailers_ref() {
-                            this.call.stream_ended(Some(trailers));
+                            call.stream_ended(Some(trailers));
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }
                     Some(Err(rejection)) => {
-                        this.inner = Inner::Done;
-                        this.call.refused(&rejection);
+                        *self = Inner::Done;
+                        call.refused(&rejection);
                         if grpc {
                             Poll::Ready(Some(Ok(Frame::trailers(trailers(&rejection)))))
                         } else {
@@ -202,44 +341,24 @@ impl Body for AnswerBody {
                     }
                 }
             }
-            Inner::Json(stream) => {
-                let piece = if let Some(alarm) = alarm {
-                    stream.cut_short(alarm.rejection())
+            Inner::Translated(answering) => {
+                let frame = if let Some(alarm) = alarm {
+                    answering.cut_short(alarm.rejection())
                 } else {
-                    ready!(stream.poll_piece(cx))
+                    ready!(answering.poll_frame(cx))
                 };
-                match piece {
-                    Some(Ok(bytes)) => {
-                        this.count(&bytes);
-                        Poll::Ready(Some(Ok(Frame::data(bytes))))
+                if answering.is_over() {
+                    if let Some(rejection) = answering.failure() {
+                        call.refused(rejection);
                     }
-                    other => {
-                        if let Some(rejection) = stream.failure() {
-                            this.call.refused(rejection);
-                        }
-                        this.call.grpc_status = Some(stream.grpc_status());
-                        this.inner = Inner::Done;
-                        Poll::Ready(other.map(|error| error.map(Frame::data)))
-                    }
+                    call.grpc_status = Some(answering.grpc_status());
+                    *self = Inner::Done;
                 }
+                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                    call.ticket.progress.gave(data.len());
+                }
+                Poll::Ready(frame)
             }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Done => true,
-            Inner::Incoming { body, .. } => body.is_end_stream(),
-            Inner::Full(_) | Inner::Json(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Done => SizeHint::with_exact(0),
-            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Incoming { body, .. } => body.size_hint(),
-            Inner::Json(_) => SizeHint::default(),
         }
     }
 }

@@ -14,11 +14,12 @@ use mesh_proto::name::ServiceName;
 
 use crate::clock::Ticket;
 use crate::gates::access::Caller;
-use crate::headers::{GRPC_STATUS, is_grpc};
+use crate::headers::{GRPC_STATUS, is_grpc, reads_trailers};
 use crate::progress::Alarm;
 use crate::reason::{Reason, Rejection};
 use crate::telemetry::access_log::{Line, now_text};
 use crate::telemetry::{Outcome, trace};
+use crate::translate::caller::{connect, grpc_web};
 use crate::upstream::endpoint::Held;
 use crate::worker::Worker;
 
@@ -30,6 +31,10 @@ const LOGGED_PATH_BYTES_MAX: usize = 1_024;
 pub(crate) enum Speaks {
     /// gRPC.
     Grpc,
+    /// gRPC-Web.
+    GrpcWeb(grpc_web::Form),
+    /// Connect.
+    Connect(connect::Form),
     /// HTTP with JSON, by the rules of a schema.
     Rest,
     /// HTTP that is passed through.
@@ -37,9 +42,28 @@ pub(crate) enum Speaks {
 }
 
 impl Speaks {
+    /// As the head alone tells it. REST is told from other HTTP by its rules, later.
+    fn of(head: &Parts) -> Self {
+        if is_grpc(&head.headers) {
+            return Speaks::Grpc;
+        }
+        if let Some(form) = grpc_web::Form::of(&head.headers) {
+            return Speaks::GrpcWeb(form);
+        }
+        connect::Form::of(head).map_or(Speaks::Http, Speaks::Connect)
+    }
+
+    /// Whether the path of its calls is `package.Service/Method`.
+    pub(crate) fn names_its_rpc(self) -> bool {
+        matches!(self, Speaks::Grpc | Speaks::GrpcWeb(_) | Speaks::Connect(_))
+    }
+
+    /// In logs and metrics.
     fn word(self) -> &'static str {
         match self {
             Speaks::Grpc => "grpc",
+            Speaks::GrpcWeb(_) => "grpc-web",
+            Speaks::Connect(_) => "connect",
             Speaks::Rest => "rest",
             Speaks::Http => "http",
         }
@@ -60,6 +84,12 @@ pub(crate) struct Call {
     pub(crate) peer: Rc<Peer>,
     pub(crate) caller: Option<Rc<Caller>>,
     pub(crate) speaks: Speaks,
+    /// It says that it reads trailers.
+    pub(crate) reads_trailers: bool,
+    /// It is a HEAD: answers have no body.
+    pub(crate) head_only: bool,
+    /// Refusals are told as problem documents.
+    pub(crate) problem: bool,
     pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
     pub(crate) service: Option<ServiceName>,
@@ -112,11 +142,10 @@ impl Call {
             way,
             peer,
             caller,
-            speaks: if is_grpc(&head.headers) {
-                Speaks::Grpc
-            } else {
-                Speaks::Http
-            },
+            speaks: Speaks::of(head),
+            reads_trailers: reads_trailers(&head.headers),
+            head_only: head.method == http::Method::HEAD,
+            problem: false,
             started: Instant::now(),
             deadline: None,
             service: None,

@@ -3,7 +3,7 @@
 //! ```text
 //!  control:    last good ─► identity (or tls files) ─► client ─► registration
 //!  resources:  standalone (and tls files)
-//!  both:       keys
+//!  both:       keys, reflection
 //! ```
 
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use crate::admin::resources_view;
 use crate::config::{Config, Control, Source, TlsFiles};
 use crate::files::Watch;
 use crate::readiness::{Need, Readiness};
+use crate::reflect::{self, Reflect};
 use crate::shared::Requests;
 use crate::standalone::Standalone;
 use crate::xds::client::{self, Client};
@@ -46,6 +47,8 @@ pub struct ControlSide {
     pub numbers: Arc<Numbers>,
     /// For the admin page.
     pub show_resources: ShowResources,
+    /// For the admin page too.
+    pub reflection: reflect::Status,
     /// Where there is a certificate.
     pub renewals: Option<Renewals>,
     /// Ends all of it.
@@ -65,6 +68,7 @@ impl ControlSide {
             readiness: Arc::new(Readiness::new(needs(&shared.config))),
             numbers: Numbers::new(meter),
             show_resources: Arc::new(|| Value::Null),
+            reflection: reflect::Status::default(),
             renewals: None,
             stop: CancellationToken::new(),
             servers: None,
@@ -76,9 +80,9 @@ impl ControlSide {
         }
         match shared.config.source.clone() {
             Source::Control(told) => control.resources_from_xds(told, requests.wants)?,
-            Source::Files(path) => {
+            source @ (Source::Files(_) | Source::Documents(_)) => {
                 let standalone =
-                    Standalone::begin(shared.clone(), path).map_err(|faults| faults.to_string())?;
+                    Standalone::begin(shared.clone(), source).map_err(|faults| faults.to_string())?;
                 let held = standalone.held();
                 control.show_resources =
                     Arc::new(move || resources_view(&held.lock().unwrap_or_else(PoisonError::into_inner)));
@@ -91,6 +95,14 @@ impl ControlSide {
             control.numbers.clone(),
             control.stop.clone(),
         ));
+        let reflect = Reflect {
+            shared: shared.clone(),
+            stale: requests.stale_schemas,
+            numbers: control.numbers.clone(),
+            readiness: control.readiness.clone(),
+            status: control.reflection.clone(),
+        };
+        control.spawn(reflect.run(control.stop.clone()));
         Ok(control)
     }
 
@@ -189,11 +201,16 @@ impl ControlSide {
 /// What has to be there before this sidecar is ready.
 fn needs(config: &Config) -> Vec<Need> {
     let mut needs = vec![Need::Listeners];
-    if matches!(config.source, Source::Control(_)) {
-        needs.push(Need::Resources);
-        if config.tls.is_none() {
-            needs.push(Need::Certificate);
+    match config.source {
+        Source::Control(_) => {
+            needs.push(Need::Resources);
+            if config.tls.is_none() {
+                needs.push(Need::Certificate);
+            }
         }
+        Source::Files(_) => {}
+        // Made up for one service that tells its schema itself.
+        Source::Documents(_) => needs.push(Need::Schema),
     }
     needs
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::headers::{GRPC_TIMEOUT, single};
+use crate::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, single};
 use crate::reason::{Reason, Rejection};
 
 /// Longest time a caller may ask for; more counts as this.
@@ -28,19 +28,49 @@ pub fn of(
             "grpc-timeout must be one number of up to 8 digits with a unit of H, M, S, m, u or n",
         )
     })?;
+    until(timeout, now).map(Some)
+}
+
+fn until(timeout: Duration, now: Instant) -> Result<Instant, Rejection> {
     if timeout.is_zero() {
         return Err(Rejection::new(
             Reason::DeadlinePassed,
             "the caller gave no time for this call",
         ));
     }
-    Ok(Some(now + timeout.min(TIMEOUT_MAX)))
+    Ok(now + timeout.min(TIMEOUT_MAX))
 }
+
+/// The same for callers who say it the way Connect does, in `connect-timeout-ms`.
+///
+/// # Errors
+/// As [`of`].
+pub fn of_connect(
+    headers: &HeaderMap,
+    otherwise: Option<Duration>,
+    now: Instant,
+) -> Result<Option<Instant>, Rejection> {
+    if !headers.contains_key(&CONNECT_TIMEOUT) {
+        return Ok(otherwise.map(|timeout| now + timeout));
+    }
+    let timeout = single(headers, &CONNECT_TIMEOUT).and_then(mesh_transcode::connect::timeout);
+    let timeout = timeout.ok_or_else(|| {
+        Rejection::new(
+            Reason::TimeoutMalformed,
+            "connect-timeout-ms must be one whole number of milliseconds with up to 10 digits",
+        )
+    })?;
+    until(timeout, now).map(Some)
+}
+
+/// The next hop has so much less than we have, so that its refusal arrives before ours is due. Where little is left, half.
+const HOP_MARGIN: Duration = Duration::from_millis(5);
 
 /// What is left of a deadline, as a header for the next hop.
 #[must_use]
 pub fn header(deadline: Instant, now: Instant) -> HeaderValue {
     let left = deadline.saturating_duration_since(now);
+    let left = left.saturating_sub(HOP_MARGIN).max(left / 2);
     let text = match (u32::try_from(left.as_micros()), left.as_millis()) {
         (Ok(micros), _) if micros < 100_000_000 => format!("{micros}u"),
         (_, millis) => format!("{millis}m"),
@@ -110,10 +140,42 @@ mod tests {
     }
 
     #[test]
+    fn connect_says_its_time_in_milliseconds() {
+        let now = Instant::now();
+        let with =
+            |value: &str| HeaderMap::from_iter([(CONNECT_TIMEOUT, HeaderValue::from_str(value).unwrap())]);
+        let bound = Some(Duration::from_secs(15));
+        assert_eq!(
+            of_connect(&with("250"), bound, now).unwrap(),
+            Some(now + Duration::from_millis(250))
+        );
+        assert_eq!(
+            of_connect(&HeaderMap::new(), bound, now).unwrap(),
+            Some(now + Duration::from_secs(15))
+        );
+        assert_eq!(
+            of_connect(&with("9999999999"), None, now).unwrap(),
+            Some(now + TIMEOUT_MAX)
+        );
+        assert_eq!(
+            of_connect(&with("0"), None, now).unwrap_err().reason,
+            Reason::DeadlinePassed
+        );
+        for bad in ["", "1s", "-1", "12345678901"] {
+            assert_eq!(
+                of_connect(&with(bad), None, now).unwrap_err().reason,
+                Reason::TimeoutMalformed,
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_next_hop_gets_what_is_left() {
         let now = Instant::now();
-        assert_eq!(header(now + Duration::from_millis(250), now), "250000u");
-        assert_eq!(header(now + Duration::from_secs(3600), now), "3600000m");
+        assert_eq!(header(now + Duration::from_millis(250), now), "245000u");
+        assert_eq!(header(now + Duration::from_secs(3600), now), "3599995m");
+        assert_eq!(header(now + Duration::from_millis(4), now), "2000u");
         assert_eq!(header(now, now + Duration::from_secs(1)), "0u");
     }
 }

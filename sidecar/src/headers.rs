@@ -1,5 +1,7 @@
 //! Which headers pass: what belongs to one hop ends there, and what only the mesh may say is taken from those who are not it.
 
+use std::borrow::Cow;
+
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, header};
 
@@ -9,6 +11,12 @@ pub const CALLER: HeaderName = HeaderName::from_static("x-mesh-caller");
 pub const REASON: HeaderName = HeaderName::from_static("x-mesh-reason");
 /// The deadline of a gRPC call.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The deadline of a Connect call, in milliseconds.
+pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+/// How gRPC's messages are compressed.
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How answers may be compressed.
+pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The outcome of a gRPC call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Its message, percent-encoded.
@@ -39,15 +47,16 @@ const NOT_FOR_CALLERS: [&str; 8] = [
     "x-forwarded-client-cert",
 ];
 /// What only our own edge may say about where a call came from.
-const FROM_OUTSIDE: [&str; 7] = [
+const FROM_OUTSIDE: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-forwarded-port",
     "x-real-ip",
-    "x-envoy-original-path",
 ];
+/// What another proxy rewrote, as it says (`x-envoy-original-path`, `-method`): no caller may.
+const ORIGINAL_PREFIX: &str = "x-envoy-original-";
 
 /// Cleans a request's headers in place. `outside`: it comes from the world, not from the mesh or the local app.
 pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
@@ -64,6 +73,7 @@ pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
         for name in FROM_OUTSIDE {
             headers.remove(name);
         }
+        remove_prefixed(headers, &[ORIGINAL_PREFIX]);
     }
     remove_prefixed(headers, &["x-mesh-", "x-jwt-claim-"]);
 }
@@ -145,6 +155,34 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
     }
 }
 
+/// All of a header's values as one list, if it is there and text.
+#[must_use]
+pub fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let first = values.next()?;
+    let mut all = Cow::Borrowed(first);
+    for value in values {
+        let text = all.to_mut();
+        text.push_str(", ");
+        text.push_str(value);
+    }
+    Some(all)
+}
+
+/// Whether a caller says that it reads trailers (RFC 9110 10.1.4).
+#[must_use]
+pub fn reads_trailers(headers: &HeaderMap) -> bool {
+    joined(headers, &TE).is_some_and(|te| {
+        te.split(',').any(|entry| {
+            let name = entry.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("trailers")
+        })
+    })
+}
+
 /// Whether a content type is gRPC's: `application/grpc`, or with a suffix such as `+proto`. gRPC-Web is not.
 #[must_use]
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -186,7 +224,12 @@ mod tests {
 
     #[test]
     fn the_world_may_not_say_where_a_call_came_from() {
-        let mut all = headers(&[("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=1.2.3.4")]);
+        let mut all = headers(&[
+            ("x-forwarded-for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-envoy-original-path", "/admin"),
+            ("x-envoy-original-method", "DELETE"),
+        ]);
         clean_request(&mut all, true);
         assert!(all.is_empty());
         let mut all = headers(&[("x-forwarded-for", "1.2.3.4")]);

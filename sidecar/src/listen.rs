@@ -6,13 +6,16 @@
 //!         ─► plain: the first bytes tell       ─┘
 //! ```
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use mesh_link::accept::{self, Gatekeeper, Pass, Peer};
@@ -24,10 +27,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::body::{AnswerBody, BoxError};
 use crate::clock::Watched;
 use crate::gates::access::Caller;
 use crate::ways::{Connection, Way, answer};
-use crate::wire::{Driver, Ended, Limits, Tick, wire};
+use crate::wire::{Driver, Ended, Limits, Order, Tick, Wire, wire};
 use crate::worker::{CallExecutor, Worker};
 
 /// A connection that says nothing is closed after this; so is one whose first frame is not complete.
@@ -180,6 +184,7 @@ fn known(
         way: listener.way,
         peer,
         caller: caller.map(Rc::new),
+        session: RefCell::new(None),
     })
 }
 
@@ -215,6 +220,7 @@ fn requests(
     });
     let (stream, driver) = wire(stream, watched.pulse.clone(), http2);
     let pulse = watched.pulse.clone();
+    let shared = connection.clone();
     // The call's future is large, and what holds it is moved about: by the library, and by the runtime at its end.
     let service = hyper::service::service_fn(move |request| {
         let worker = &connection.worker;
@@ -229,7 +235,37 @@ fn requests(
         return Box::pin(to_the_end(watched, driver, serving));
     }
     let serving = http1_server().serve_connection(TokioIo::new(stream), service);
-    Box::pin(to_the_end(watched, driver, serving))
+    Box::pin(http1_to_the_end(watched, driver, serving, shared))
+}
+
+/// The same over HTTP/1.1; a call that asked for a WebSocket goes on where HTTP ended.
+async fn http1_to_the_end<S, F>(
+    watched: Watched,
+    driver: Driver<S>,
+    mut serving: http1::Connection<TokioIo<Wire<S>>, F>,
+    connection: Rc<Connection>,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: HttpService<Incoming, ResBody = AnswerBody>,
+    F::Error: Into<BoxError>,
+{
+    let go_away = |_: Order, serving: Pin<&mut &mut http1::Connection<TokioIo<Wire<S>>, F>>| {
+        Pin::new(&mut **serving.get_mut()).graceful_shutdown();
+    };
+    match driver.run(&mut serving, go_away).await {
+        Ended::With(ended) => ended.map_err(|error| error.to_string())?,
+        Ended::Cut(why) => return Err(why.to_owned()),
+    }
+    let Some(session) = connection.session.take() else {
+        return Ok(());
+    };
+    let parts = serving.into_parts();
+    match parts.io.into_inner().into_stream() {
+        Some(stream) => Box::pin(session.run(stream, parts.read_buf, watched.pulse.clone())).await,
+        None => return Err("the connection is still driven".into()),
+    }
+    Ok(())
 }
 
 fn http2_server(worker: Rc<Worker>) -> http2::Builder<CallExecutor> {

@@ -81,6 +81,8 @@ pub(crate) struct Progress {
     moved: Cell<Tick>,
     answered: Cell<bool>,
     rung: Cell<Option<Alarm>>,
+    /// What turned out to be wrong with the request while it was on its way upstream.
+    wrong: RefCell<Option<Box<Rejection>>>,
     call: RefCell<Option<Waker>>,
     request: RefCell<Option<Waker>>,
 }
@@ -102,6 +104,7 @@ impl Progress {
             moved: Cell::new(now),
             answered: Cell::new(false),
             rung: Cell::new(None),
+            wrong: RefCell::default(),
             call: RefCell::default(),
             request: RefCell::default(),
         }
@@ -147,6 +150,16 @@ impl Progress {
             self.owes.set(Some(self.now.get()));
         }
         keep(&self.request, cx);
+    }
+
+    /// Keeps what is wrong with the request, for the answer.
+    pub(crate) fn refuse(&self, rejection: Rejection) {
+        *self.wrong.borrow_mut() = Some(Box::new(rejection));
+    }
+
+    /// What was wrong with the request, told once.
+    pub(crate) fn refused(&self) -> Option<Rejection> {
+        self.wrong.borrow_mut().take().map(|rejection| *rejection)
     }
 
     /// The head of the answer is there.
@@ -316,7 +329,7 @@ mod tests {
         };
         assert_eq!(rings(UNARY, stuck), Some((70, Alarm::WriteStall)));
         let slow = |progress: &Progress, now: Tick, _: &Context<'_>| {
-            if now % 100 == 0 {
+            if now.is_multiple_of(100) {
                 progress.gave(100);
             } else {
                 progress.asked();

@@ -13,6 +13,8 @@ pub enum Need {
     Certificate,
     /// The first answer to everything that was asked for, or the last good copy.
     Resources,
+    /// What the one service of [`crate::config::Source::Documents`] tells about itself.
+    Schema,
 }
 
 impl Need {
@@ -25,6 +27,7 @@ impl Need {
             Need::Resources => {
                 "resources: not everything has come from xds-lite yet, and there is no last good copy"
             }
+            Need::Schema => "schema: the service has not told what it speaks yet",
         }
     }
 }

@@ -22,6 +22,7 @@ pub enum Side {
 /// gRPC status codes, as numbers, for those used here.
 mod code {
     pub(super) const CANCELLED: u16 = 1;
+    pub(super) const UNKNOWN: u16 = 2;
     pub(super) const INVALID_ARGUMENT: u16 = 3;
     pub(super) const DEADLINE_EXCEEDED: u16 = 4;
     pub(super) const NOT_FOUND: u16 = 5;
@@ -73,6 +74,10 @@ macro_rules! reasons {
 reasons! {
     /// The request breaks a framing rule of HTTP (two hosts, odd transfer codings, a path that is none).
     RequestMalformed = "request_malformed", INVALID_ARGUMENT, 400, Caller;
+    /// The path and query are longer than 8 KiB.
+    UriTooLong = "uri_too_long", INVALID_ARGUMENT, 414, Caller;
+    /// gRPC over a version of HTTP that cannot carry it.
+    VersionTooOld = "version_too_old", UNIMPLEMENTED, 505, Caller;
     /// No rule, method or prefix answers to the path.
     RouteUnknown = "route_unknown", NOT_FOUND, 404, Caller;
     /// The path is known, the HTTP method is not.
@@ -115,10 +120,14 @@ reasons! {
     JwtKeyUnknown = "jwt_key_unknown", UNAUTHENTICATED, 401, Caller;
     /// The signature is not the issuer's.
     JwtSignatureWrong = "jwt_signature_wrong", UNAUTHENTICATED, 401, Caller;
+    /// A page of this origin may not open a WebSocket.
+    OriginRefused = "origin_refused", PERMISSION_DENIED, 403, Caller;
     /// Policies name the service, and none allows the call.
     AccessDenied = "access_denied", PERMISSION_DENIED, 403, Caller;
     /// The service's policies have not been heard of yet; without them nobody gets in.
     PolicyUnknown = "policy_unknown", UNAVAILABLE, 503, Mesh;
+    /// The service has not told its schema yet, so its REST paths are not known.
+    SchemaUnknown = "schema_unknown", UNAVAILABLE, 503, Mesh;
     /// More calls are in flight than this sidecar takes.
     Overloaded = "overloaded", UNAVAILABLE, 503, Mesh;
     /// The deadline passed.
@@ -133,6 +142,8 @@ reasons! {
     UpstreamReset = "upstream_reset", UNAVAILABLE, 503, App;
     /// The service's answer cannot be read.
     ResponseUnreadable = "response_unreadable", INTERNAL, 500, App;
+    /// The service answered with something else than JSON.
+    ResponseNotJson = "response_not_json", UNKNOWN, 500, App;
     /// The service's answer is over the limit.
     ResponseTooLarge = "response_too_large", INTERNAL, 500, App;
     /// The sidecar is stopping.

@@ -85,7 +85,7 @@ pub fn check(config: &Config) -> Result<(), Faults> {
         Source::Control(control) => {
             drop(check.leaf("control.ca", Servers::new(control.clone()).authorities()));
         }
-        Source::Files(path) => drop(check.part("", standalone::load(path, config))),
+        source => drop(check.part("", standalone::load(source, config))),
     }
     check.finish(Some(()))
 }
@@ -98,7 +98,7 @@ pub async fn run(
     config: Config,
     bound: Bound,
     signals: Signals,
-    ready: impl FnOnce(&Listening),
+    ready: impl FnOnce(&Listening, &Shared),
 ) -> Result<(), String> {
     let life = Life::begin(config, bound)?;
     tokio::select! {
@@ -107,7 +107,7 @@ pub async fn run(
         () = life.drain.cancelled() => return life.end(&signals).await,
     }
     life.shared.enter(Phase::Ready);
-    ready(&life.listening);
+    ready(&life.listening, &life.shared);
     tokio::select! {
         () = signals.stop.cancelled() => {}
         () = life.drain.cancelled() => {}
@@ -159,7 +159,9 @@ impl Life {
             readiness: control.readiness.clone(),
             numbers: control.numbers.clone(),
             resources: control.show_resources.clone(),
+            reflection: control.reflection.clone(),
             renewals: control.renewals.clone(),
+            edge: listening.ways.edge,
             drain: drain.clone(),
         };
         if let Some(listener) = admin_page {

@@ -8,15 +8,16 @@
 //! Names are looked up here once; a call carries indices.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mesh_proto::domain::{
-    Balance, BalanceAlgorithm, Health, Instance, KeySet, KeySource, LocalityPreference, Protocol, Retry,
-    SchemaSource, Service, TIMEOUT_DEFAULT, Transport,
+    Balance, BalanceAlgorithm, ErrorForm, Health, Instance, KeySet, KeySource, LocalityPreference, Protocol,
+    Rest, Retry, SchemaSource, TIMEOUT_DEFAULT, Transport,
 };
 use mesh_proto::name::ServiceName;
-use mesh_transcode::{Router, Schema};
+use mesh_transcode::{Router, Routing, Schema, problem};
 
 use crate::gates::access::Access;
 use crate::gates::jwt::{Provider, Verifier};
@@ -53,9 +54,13 @@ pub struct ServiceEntry {
     pub complete: bool,
     /// Its compiled descriptors.
     pub schema: Option<Arc<Schema>>,
+    /// Whether the service itself is asked for them.
+    pub tells_schema: bool,
     /// Its REST rules.
     pub router: Router<ServiceIndex>,
-    /// How JSON callers are read.
+    /// The switches for JSON callers.
+    pub rest: Arc<Rest>,
+    /// Those of them that the engine goes by.
     pub transcoding: mesh_transcode::Options,
     /// Bound of a unary call without a deadline.
     pub timeout: Duration,
@@ -83,12 +88,22 @@ pub struct EdgeRoutes {
     pub prefixes: Vec<(Arc<str>, ServiceIndex)>,
     /// Everything exposed.
     pub exposed: Vec<ServiceIndex>,
+    /// Rules of different services for the same requests, a line each: the first one exposed is in force.
+    pub ambiguous: Vec<String>,
+    /// What is served, as OpenAPI; made when it is asked for.
+    pub openapi: OnceLock<Bytes>,
 }
 
 impl Snapshot {
-    /// Compiles resources. `keys` are those fetched for providers whose keys are elsewhere, by provider.
+    /// Compiles resources. `keys` are those fetched for providers whose keys are elsewhere, by provider; `reflected` the
+    /// schemas that services told about themselves.
     #[must_use]
-    pub fn build(config: &Config, resources: Arc<Resources>, keys: &BTreeMap<Arc<str>, Arc<KeySet>>) -> Self {
+    pub fn build(
+        config: &Config,
+        resources: Arc<Resources>,
+        keys: &BTreeMap<Arc<str>, Arc<KeySet>>,
+        reflected: &BTreeMap<ServiceName, Arc<Schema>>,
+    ) -> Self {
         let mut names: Vec<&ServiceName> = resources
             .services
             .keys()
@@ -97,7 +112,7 @@ impl Snapshot {
         names.push(&config.node.service);
         names.sort();
         names.dedup();
-        let build = |(index, name)| ServiceEntry::build(config, &resources, name, index);
+        let build = |(index, name)| ServiceEntry::build(config, &resources, reflected, name, index);
         let services: Vec<_> = names.into_iter().enumerate().map(build).collect();
         let by_name: HashMap<_, _> = services
             .iter()
@@ -138,15 +153,28 @@ impl Snapshot {
 }
 
 impl ServiceEntry {
-    fn build(config: &Config, resources: &Resources, name: &ServiceName, index: ServiceIndex) -> Self {
+    fn build(
+        config: &Config,
+        resources: &Resources,
+        reflected: &BTreeMap<ServiceName, Arc<Schema>>,
+        name: &ServiceName,
+        index: ServiceIndex,
+    ) -> Self {
         let service = resources.services.get(name);
         let defaults = resources.mesh.as_deref();
+        let rest = service.map(|service| service.rest.clone()).unwrap_or_default();
         let schema = service.and_then(|service| match &service.schema {
             Some(SchemaSource::Hash(hash)) => resources.schemas.get(hash).cloned(),
+            Some(SchemaSource::Reflection) => reflected.get(name).cloned(),
             _ => None,
         });
+        let tells_schema = service.is_some_and(|service| service.schema == Some(SchemaSource::Reflection));
         // Ambiguous rules were told when the document was applied; here the first one counts.
-        let (router, _) = Router::build(schema.iter().map(|schema| (index, schema.clone())));
+        let (router, _) = Router::build_with(
+            schema
+                .iter()
+                .map(|schema| (index, schema.clone(), Routing::from(&rest))),
+        );
         let balance = service.map_or(
             Balance {
                 algorithm: BalanceAlgorithm::LeastRequest,
@@ -181,11 +209,15 @@ impl ServiceEntry {
         Self {
             name: name.clone(),
             protocol: service.map_or(Protocol::Grpc, |service| service.protocol),
-            complete: service.is_some_and(|service| schema.is_some() || service.schema.is_none())
+            // A schema the service tells itself is not waited for: gRPC callers need none, and it may never come.
+            complete: service
+                .is_some_and(|service| schema.is_some() || tells_schema || service.schema.is_none())
                 && (!endpoints.is_empty() || resources.instances_known.contains(name)),
             schema,
+            tells_schema,
             router,
-            transcoding: transcoding(service.map(Arc::as_ref)),
+            transcoding: (&rest).into(),
+            rest: Arc::new(rest),
             timeout: service
                 .and_then(|service| service.timeout)
                 .or(defaults.and_then(|mesh| mesh.timeout))
@@ -203,6 +235,16 @@ impl ServiceEntry {
             access: Access::new(policies),
             endpoints,
             local,
+        }
+    }
+
+    /// Whether errors are told as problem documents to a caller with this `Accept`.
+    #[must_use]
+    pub fn tells_problems(&self, accept: Option<&str>) -> bool {
+        match self.rest.errors {
+            ErrorForm::Status => false,
+            ErrorForm::Negotiate => problem::is_wanted(accept),
+            ErrorForm::Problem => true,
         }
     }
 
@@ -224,6 +266,8 @@ impl EdgeRoutes {
             grpc: HashMap::new(),
             prefixes: Vec::new(),
             exposed: Vec::new(),
+            ambiguous: Vec::new(),
+            openapi: OnceLock::new(),
         };
         for exposed in config.edge.iter().flat_map(|edge| &edge.expose) {
             let Some(index) = by_name.get(&exposed.service).copied() else {
@@ -242,20 +286,20 @@ impl EdgeRoutes {
         routes
             .prefixes
             .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        let schemas = routes
-            .exposed
-            .iter()
-            .filter_map(|index| Some((*index, services[*index].schema.clone()?)));
-        (routes.rest, _) = Router::build(schemas);
+        let schemas = routes.exposed.iter().filter_map(|index| {
+            let entry = &services[*index];
+            Some((*index, entry.schema.clone()?, Routing::from(&*entry.rest)))
+        });
+        let (rest, conflicts) = Router::build_with(schemas);
+        routes.rest = rest;
+        routes.ambiguous = conflicts
+            .into_iter()
+            .map(|conflict| {
+                let rpc = |(index, rpc): (ServiceIndex, String)| format!("{rpc} of {}", services[index].name);
+                let (first, second) = (rpc(conflict.first), rpc(conflict.second));
+                format!("{} is {first} and {second}; the first is in force", conflict.rule)
+            })
+            .collect();
         routes
     }
-}
-
-fn transcoding(service: Option<&Service>) -> mesh_transcode::Options {
-    let mut options = mesh_transcode::Options::default();
-    if let Some(service) = service {
-        options.unknown_query = service.unknown_query;
-        options.unknown_fields = service.unknown_fields;
-    }
-    options
 }

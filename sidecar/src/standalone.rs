@@ -19,7 +19,7 @@ use mesh_proto::v1::{self, document::Resource, schema_source};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::files::{POLL_INTERVAL, Watch, read_text};
 use crate::xds::holdings::{Holding, Holdings};
 use crate::xds::judge::{self, Value};
@@ -34,7 +34,7 @@ pub type Held = Arc<Mutex<Holdings>>;
 /// See the module.
 pub struct Standalone {
     shared: Arc<Shared>,
-    path: PathBuf,
+    source: Source,
     held: Held,
     watch: Watch,
     /// Files that documents refer to, as of the last look.
@@ -43,12 +43,12 @@ pub struct Standalone {
     wanted: BTreeSet<ServiceName>,
 }
 
-/// Reads and judges everything a path holds, as it would be put into force.
+/// Reads and judges everything a source holds, as it would be put into force.
 ///
 /// # Errors
 /// Every fault of every document, with its origin and place.
-pub fn load(path: &Path, config: &Config) -> Result<Holdings, Faults> {
-    build(path, config, &Holdings::default())
+pub fn load(source: &Source, config: &Config) -> Result<Holdings, Faults> {
+    build(source, config, &Holdings::default())
 }
 
 impl Standalone {
@@ -56,10 +56,10 @@ impl Standalone {
     ///
     /// # Errors
     /// Every fault of every document.
-    pub fn begin(shared: Arc<Shared>, path: PathBuf) -> Result<Self, Faults> {
+    pub fn begin(shared: Arc<Shared>, source: Source) -> Result<Self, Faults> {
         let mut standalone = Self {
             shared,
-            path,
+            source,
             held: Held::default(),
             watch: Watch::default(),
             referred: Vec::new(),
@@ -84,7 +84,7 @@ impl Standalone {
                 () = tokio::time::sleep(POLL_INTERVAL) => {
                     if self.has_changed() {
                         match self.swap() {
-                            Ok(()) => tracing::info!("resources swapped: {} has changed", self.path.display()),
+                            Ok(()) => tracing::info!("resources swapped: the documents have changed"),
                             Err(faults) => tracing::error!(
                                 "resources have changed and are refused, those before stay in force:\n{faults}"
                             ),
@@ -106,7 +106,7 @@ impl Standalone {
 
     fn swap(&mut self) -> Result<(), Faults> {
         let before = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let holdings = build(&self.path, &self.shared.config, &before)?;
+        let holdings = build(&self.source, &self.shared.config, &before)?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = holdings;
         self.publish();
         Ok(())
@@ -123,7 +123,10 @@ impl Standalone {
     }
 
     fn has_changed(&mut self) -> bool {
-        let files = document::files(&self.path).unwrap_or_default();
+        let files = match &self.source {
+            Source::Files(path) => document::files(path).unwrap_or_default(),
+            Source::Documents(_) | Source::Control(_) => return false,
+        };
         let all = files.iter().chain(&self.referred).cloned();
         if !self.watch.changed(all) {
             return false;
@@ -152,11 +155,25 @@ fn referred(files: &[PathBuf]) -> Vec<PathBuf> {
     referred
 }
 
-fn build(path: &Path, config: &Config, before: &Holdings) -> Result<Holdings, Faults> {
+fn read(source: &Source) -> Result<Vec<Loaded>, Faults> {
+    match source {
+        Source::Files(path) => document::load(path),
+        Source::Documents(text) => {
+            let loaded = document::parse(text, "made up")?;
+            for document in &loaded {
+                mesh_proto::domain::check(&document.resource)?;
+            }
+            Ok(loaded)
+        }
+        Source::Control(_) => Ok(Vec::new()),
+    }
+}
+
+fn build(source: &Source, config: &Config, before: &Holdings) -> Result<Holdings, Faults> {
     let mut holdings = Holdings::default();
     let mut check = Check::default();
     let mut origins: BTreeMap<(Kind, String), String> = BTreeMap::new();
-    for loaded in document::load(path)? {
+    for loaded in read(source)? {
         let (kind, name) = (loaded.resource.kind(), loaded.resource.resource_name());
         let label = format!("{}: {kind}/{}:", loaded.origin, loaded.resource.name());
         if let Some(other) = origins.insert((kind, name.clone()), loaded.origin.clone()) {
@@ -323,13 +340,18 @@ outbound: {listen: '127.0.0.1:0'}
     }
 
     fn told(folder: &TestFolder) -> String {
-        load(&folder.0, &config()).err().unwrap().to_string()
+        load(&Source::Files(folder.0.clone()), &config())
+            .err()
+            .unwrap()
+            .to_string()
     }
 
     #[test]
     fn a_folder_of_documents_becomes_resources_with_the_schema_by_hash_and_everything_known() {
         let folder = folder("standalone");
-        let resources = load(&folder.0, &config()).unwrap().resources();
+        let resources = load(&Source::Files(folder.0.clone()), &config())
+            .unwrap()
+            .resources();
         let hash = SchemaHash::of(mesh_proto::DESCRIPTORS);
         assert_eq!(
             resources.services["market.quotes"].schema,
@@ -369,7 +391,10 @@ outbound: {listen: '127.0.0.1:0'}
             "{told}"
         );
         std::fs::remove_file(folder.0.join("zbad.yaml")).unwrap();
-        let told = load(&folder.0, &config()).err().unwrap().to_string();
+        let told = load(&Source::Files(folder.0.clone()), &config())
+            .err()
+            .unwrap()
+            .to_string();
         assert_eq!(
             told,
             "instance.yaml: Instance/market.quotes/a: stands in again.yaml as well; write it once"
@@ -380,7 +405,7 @@ outbound: {listen: '127.0.0.1:0'}
     fn a_good_edit_is_swapped_a_bad_one_is_told_and_changes_nothing() {
         let folder = folder("standalone-edit");
         let (shared, _requests) = Shared::new(config());
-        let mut standalone = Standalone::begin(shared.clone(), folder.0.clone()).unwrap();
+        let mut standalone = Standalone::begin(shared.clone(), Source::Files(folder.0.clone())).unwrap();
         assert!(!standalone.has_changed());
         let port = |shared: &Shared| {
             let instances = &shared.snapshot().resources.instances;
@@ -403,7 +428,7 @@ outbound: {listen: '127.0.0.1:0'}
     fn a_service_that_stands_in_no_file_is_known_not_to_exist_once_it_was_called() {
         let folder = folder("standalone-wanted");
         let (shared, _requests) = Shared::new(config());
-        let mut standalone = Standalone::begin(shared.clone(), folder.0.clone()).unwrap();
+        let mut standalone = Standalone::begin(shared.clone(), Source::Files(folder.0.clone())).unwrap();
         let other = ServiceName::parse("market.orders").unwrap();
         assert!(!shared.snapshot().resources.services_known.contains(&other));
         standalone.want(other.clone());

@@ -180,7 +180,7 @@ impl Worker {
         let make = || {
             let told = match &self.shared.config.source {
                 Source::Control(control) => Some(control.trust_domain.clone()),
-                Source::Files(_) => view
+                Source::Files(_) | Source::Documents(_) => view
                     .snapshot
                     .resources
                     .mesh

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderMap;
+use mesh_sidecar::config::Source;
 use mesh_sidecar::keys::{self, Fetcher};
 use mesh_sidecar::standalone::Standalone;
 use mesh_sidecar::xds::numbers::Numbers;
@@ -198,7 +199,7 @@ fn sidecar(folder: &Folder, uri: &str) -> (Arc<Shared>, CancellationToken) {
         "node: {service: web.portfolio, id: a}\nresources: {file: .}\noutbound: {listen: '127.0.0.1:0'}\n";
     let config = Config::parse(text, &folder.0, []).unwrap();
     let (shared, requests) = Shared::new(config);
-    Standalone::begin(shared.clone(), folder.0.clone()).unwrap();
+    Standalone::begin(shared.clone(), Source::Files(folder.0.clone())).unwrap();
     let meter = opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test");
     let stop = CancellationToken::new();
     tokio::spawn(keys::run(

@@ -1,7 +1,7 @@
 """market.v1.Quotes served by grpcio: an app that tells on stdout, one JSON object a line, all it gets to see.
 
-Symbols decide what it does: SLOW waits for as long as the caller does, DETAILS fails with error details, all others are
-answered, with metadata at both ends.
+Symbols decide what it does: SLOW waits for as long as the caller does, DETAILS fails with error details that are none,
+RICH with some that are, GZIP is answered compressed, all others are answered, with metadata at both ends.
 """
 
 import json
@@ -20,6 +20,15 @@ lock = threading.Lock()
 def tell(**what):
     with lock:
         print(json.dumps(what), flush=True)
+
+
+def status(code, message, detail):
+    """google.rpc.Status, by hand: 1 is the code, 2 the message, 3 a detail."""
+
+    def field(number, value):
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    return bytes([1 << 3, code]) + field(2, message.encode()) + field(3, detail.SerializeToString())
 
 
 def begin(method, context):
@@ -48,6 +57,16 @@ class Quotes(market.rpc.QuotesServicer):
                 (("x-app-trailing", "last"), ("grpc-status-details-bin", detail.SerializeToString()))
             )
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "market is closed: 50% off — später")
+        if request.symbol == "RICH":
+            detail = any_pb2.Any()
+            detail.Pack(duration_pb2.Duration(seconds=7))
+            context.set_trailing_metadata(
+                (("x-app-trailing", "last"), ("grpc-status-details-bin", status(9, "market is closed", detail)))
+            )
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "market is closed")
+        if request.symbol == "GZIP":
+            context.set_compression(grpc.Compression.Gzip)
+            return market.pb.Quote(symbol="GZIP" * 1000, served_by="grpcio")
         return market.pb.Quote(symbol=request.symbol, served_by="grpcio")
 
     def StreamQuotes(self, request, context):

@@ -22,6 +22,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body as text.
     pub body: String,
+    /// Those that were announced.
+    pub trailers: Vec<(String, String)>,
     /// curl's own exit code.
     pub exit: i32,
 }
@@ -88,20 +90,52 @@ impl Curl {
         .arg(&self.url);
         let ended = finish(&mut curl, "");
         let text = ended.stdout.replace("\r\n", "\n");
-        let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let (mut head, mut body) = text.split_once("\n\n").unwrap_or((&text, ""));
+        // What comes before the answer, such as 100 Continue.
+        while head
+            .split(' ')
+            .nth(1)
+            .is_some_and(|status| status.starts_with('1') && status != "101")
+        {
+            (head, body) = body.split_once("\n\n").unwrap_or((body, ""));
+        }
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
         let header = |line: &str| {
             let (name, value) = line.split_once(':')?;
             Some((name.to_ascii_lowercase(), value.trim().to_owned()))
         };
+        let headers: Vec<(String, String)> = lines.filter_map(header).collect();
+        let (body, trailers) = body.split_at(body_ends(&headers, body));
         Answer {
             status: status.unwrap_or(0),
-            headers: lines.filter_map(header).collect(),
+            headers,
             body: body.to_owned(),
+            trailers: trailers.lines().filter_map(header).collect(),
             exit: ended.code.unwrap_or(-1),
         }
     }
+}
+
+/// Where the body ends and trailers begin, which curl writes right behind it: those that are announced, and lines before
+/// them that are the service's own.
+fn body_ends(headers: &[(String, String)], text: &str) -> usize {
+    let announced = headers.iter().filter(|(name, _)| name == "trailer");
+    let begins = announced
+        .flat_map(|(_, names)| names.split(','))
+        .filter_map(|name| text.rfind(&format!("{}: ", name.trim())))
+        .min();
+    let Some(mut end) = begins else { return text.len() };
+    while let Some(line) = text[..end]
+        .strip_suffix('\n')
+        .map(|rest| rest.rfind('\n').map_or(0, |at| at + 1))
+    {
+        if !text[line..end].starts_with("x-") {
+            break;
+        }
+        end = line;
+    }
+    end
 }
 
 impl Answer {
@@ -119,6 +153,13 @@ impl Answer {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A trailer's value.
+    #[must_use]
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        let found = self.trailers.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str())
     }
 

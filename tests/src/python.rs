@@ -74,3 +74,13 @@ pub fn tokens() -> &'static Tokens {
         }
     })
 }
+
+/// Runs Python with these arguments, and gives back what it printed.
+///
+/// # Panics
+/// It fails.
+#[must_use]
+pub fn run_python(arguments: &[&str]) -> String {
+    let mut command = Command::new(repository().join(".venv/bin/python"));
+    finish(command.args(arguments), "").ok().stdout
+}

@@ -1,14 +1,24 @@
 //! A recognised call's request and response: path, body and query into one message, and a message into JSON.
 //!
+//! ```text
+//!  path ──► bound ─┬─► woven (a tree, each field once) ──► protobuf ──┐
+//!  query ──────────┘                                                  ├─► one message: its parts one after the other
+//!  body ──► machine (may repeat what is bound, not contradict it) ────┘
+//! ```
+//!
 //! Each field has one source: those of the path come from the path, those of `body` from the body, the rest from the
-//! query. A second source may only repeat what the path says.
+//! query.
 
-use prost::Message;
-use prost_reflect::DynamicMessage;
+use std::sync::Arc;
 
-use crate::json::{self, Bound, Reader, leaf, set};
-use crate::schema::Body;
-use crate::{Match, Options, Refusal, query};
+use crate::json::leaf;
+use crate::json::read::{self, Bounds, Machine, Woven};
+use crate::json::write;
+use crate::message::{check_reply_length, check_request_length, unwritten};
+use crate::query::{self, Tree};
+use crate::schema::{Body, Method, Rule};
+use crate::table::Tables;
+use crate::{Match, Options, Refusal, wire};
 
 impl<T> Match<T> {
     /// The request message, as protobuf. `query` is raw, without the question mark; `content_type` the header,
@@ -16,7 +26,7 @@ impl<T> Match<T> {
     ///
     /// # Errors
     /// 400, 413 or 415 with the field and the place in the body where they are known; 501 for methods whose caller
-    /// streams.
+    /// streams, since one body is not one message there: see [`Match::first_message`].
     pub fn request(
         &self,
         query: &str,
@@ -25,26 +35,50 @@ impl<T> Match<T> {
         options: &Options,
     ) -> Result<Vec<u8>, Refusal> {
         if self.method.client_streaming() {
-            let why = format!(
-                "{} takes a stream, which is not offered over HTTP/JSON yet",
-                self.method.name()
-            );
+            let why = format!("{} takes a stream of messages, not one", self.method.name());
             return Err(Refusal::unimplemented(why));
         }
-        if body.len() > options.limits.message_bytes {
-            return Err(Refusal::too_large(options.limits.message_bytes));
-        }
-        let bound = self.bound()?;
-        let mut message = self.body(content_type, body, &bound, options)?;
-        for (bound, variable) in bound.iter().zip(&self.rule.variables) {
-            fill_bound(&mut message, bound).map_err(|refusal| refusal.at_field(&variable.name))?;
-        }
-        query::fill(&mut message, query, &bound, &self.rule.body, options)?;
-        let encoded = message.encode_to_vec();
-        if encoded.len() > options.limits.message_bytes {
-            return Err(Refusal::too_large(options.limits.message_bytes));
-        }
-        Ok(encoded)
+        let mut reading = self.read(query, content_type, options)?;
+        reading.push(&self.method, body)?;
+        reading.finish(&self.method, &self.rule)
+    }
+
+    /// The request message from a body that comes in pieces. Path and query are judged at once.
+    ///
+    /// # Errors
+    /// As [`Match::request`], for what is wrong in path and query.
+    pub fn begin(
+        &self,
+        query: &str,
+        content_type: Option<&str>,
+        options: &Options,
+    ) -> Result<RequestReader, Refusal> {
+        Ok(RequestReader {
+            reading: self.read(query, content_type, options)?,
+            method: Arc::clone(&self.method),
+            rule: Arc::clone(&self.rule),
+        })
+    }
+
+    /// The first message of a caller's stream: one JSON value, with path and query woven in.
+    ///
+    /// # Errors
+    /// As [`Match::request`].
+    pub fn first_message(&self, query: &str, json: &[u8], options: &Options) -> Result<Vec<u8>, Refusal> {
+        let mut reading = self.read(query, None, options)?;
+        reading.push(&self.method, json)?;
+        reading.finish(&self.method, &self.rule)
+    }
+
+    /// A later message of a caller's stream: only the body fills it. It may still not contradict the path.
+    ///
+    /// # Errors
+    /// As [`Match::request`].
+    pub fn later_message(&self, json: &[u8], options: &Options) -> Result<Vec<u8>, Refusal> {
+        let mut reading = self.read("", None, options)?;
+        reading.woven = Tree::default();
+        reading.push(&self.method, json)?;
+        reading.finish(&self.method, &self.rule)
     }
 
     /// One response message as JSON, on one line; only the `response_body` where the rule names one.
@@ -52,70 +86,207 @@ impl<T> Match<T> {
     /// # Errors
     /// 500: the message is over a limit, is not what the schema says, or holds what JSON cannot say.
     pub fn response(&self, message: &[u8], options: &Options) -> Result<Vec<u8>, Refusal> {
-        let bytes_max = options.limits.message_bytes;
-        if message.len() > bytes_max {
-            return Err(Refusal::bad_reply(format!("the reply is over {bytes_max} bytes")));
+        check_reply_length(message, options)?;
+        let output = &self.method.output;
+        let settings = write::Settings::of(options);
+        // Names and quotes take about as much room again as the content.
+        let mut out = Vec::with_capacity(message.len() + message.len() / 2 + 16);
+        match self.rule.response_body {
+            None => write::message(&output.tables, output.index, message, settings, &mut out),
+            Some(field) => write::field(&output.tables, output.index, field, message, settings, &mut out),
         }
-        let message = DynamicMessage::decode(self.method.output.clone(), message)
-            .map_err(|_| Refusal::bad_reply("the reply is not the message the schema says"))?;
-        let written = match &self.rule.response_body {
-            None => json::write_message(&message, &options.limits),
-            Some(field) => json::write_field(&message, field, &options.limits),
+        .map_err(unwritten)?;
+        Ok(out)
+    }
+
+    /// What path and query make, as protobuf.
+    pub(crate) fn woven(&self, query: &str, options: &Options) -> Result<Vec<u8>, Refusal> {
+        let reading = self.read(query, None, options)?;
+        let mut out = Vec::new();
+        reading.woven.write(&self.method.input.tables, &mut out);
+        Ok(out)
+    }
+
+    /// Judges path and query, and gets ready for the body.
+    fn read(&self, query: &str, content_type: Option<&str>, options: &Options) -> Result<Reading, Refusal> {
+        let input = &self.method.input;
+        let t = &*input.tables;
+        let bound = self.bound(t, options)?;
+        let mut woven = Tree::default();
+        for one in &bound {
+            woven.put_bound(t, one)?;
+        }
+        let mut dropped = Vec::new();
+        query::fill(
+            t,
+            input.index,
+            &mut woven,
+            query,
+            &bound,
+            &self.rule.body,
+            options,
+            &mut dropped,
+        )?;
+        let settings = read::Settings::of(options);
+        let machine = match self.rule.body {
+            Body::None => None,
+            Body::Whole => {
+                let bounds = Bounds::new(&bound);
+                Some(Machine::of_body(t, input.index, None, bounds, false, settings))
+            }
+            Body::Field(field) => {
+                let bounds = Bounds::new(&bound);
+                let mask = self.rule.mask.is_some_and(|mask| !woven.has(mask));
+                Some(Machine::of_body(
+                    t,
+                    input.index,
+                    Some(field),
+                    bounds,
+                    mask,
+                    settings,
+                ))
+            }
         };
-        written.map_err(|why| Refusal::bad_reply(format!("the reply has no JSON form: {why}")))
+        Ok(Reading {
+            machine,
+            woven,
+            dropped,
+            readable: content_type.is_none_or(is_json),
+            ignore_excess: options.ignore_excess_body,
+            bytes_max: options.limits.message_bytes,
+        })
     }
 
     /// The path's values, in the types of their fields.
-    fn bound(&self) -> Result<Vec<Bound>, Refusal> {
+    fn bound(&self, t: &Tables, options: &Options) -> Result<Vec<Woven>, Refusal> {
         let mut bound = Vec::with_capacity(self.values.len());
         for (variable, text) in self.rule.variables.iter().zip(&self.values) {
-            let Some(field) = variable.fields.last() else {
+            let Some(last) = variable.fields.last() else {
                 continue;
             };
-            let value = leaf::from_text(&field.kind(), text)
+            let leaf = leaf::from_text(t, t.field(*last), text.as_bytes(), options.strict())
                 .map_err(|why| Refusal::bad_request(why).at_field(&variable.name))?;
-            bound.push(Bound {
+            let content = match leaf {
+                leaf::Leaf::Bytes(bytes) => bytes.into_owned(),
+                leaf => {
+                    let mut content = Vec::new();
+                    leaf.put(&mut content);
+                    content
+                }
+            };
+            bound.push(Woven {
                 fields: variable.fields.clone(),
-                value,
+                content,
+                name: variable.name.clone(),
             });
         }
         Ok(bound)
     }
+}
 
-    fn body(
-        &self,
-        content_type: Option<&str>,
-        body: &[u8],
-        bound: &[Bound],
-        options: &Options,
-    ) -> Result<DynamicMessage, Refusal> {
-        let mut message = DynamicMessage::new(self.method.input.clone());
-        if body.is_empty() {
-            return Ok(message);
+/// A request whose path and query are judged and whose body is being read.
+struct Reading {
+    /// `None`: the rule has no body.
+    machine: Option<Machine>,
+    woven: Tree,
+    /// Query parameters that were dropped.
+    dropped: Vec<String>,
+    /// The content type is one that is read.
+    readable: bool,
+    ignore_excess: bool,
+    bytes_max: usize,
+}
+
+impl Reading {
+    fn push(&mut self, method: &Method, piece: &[u8]) -> Result<(), Refusal> {
+        if piece.is_empty() {
+            return Ok(());
         }
-        if matches!(self.rule.body, Body::None) {
-            return Err(Refusal::bad_request("this method takes no body"));
+        match &mut self.machine {
+            None if self.ignore_excess => Ok(()),
+            None => Err(Refusal::bad_request("this method takes no body")),
+            Some(_) if !self.readable => Err(Refusal::unsupported_media_type()),
+            Some(machine) => machine.push(&method.input.tables, piece),
         }
-        if !content_type.is_none_or(is_json) {
-            return Err(Refusal::unsupported_media_type());
+    }
+
+    fn finish(&mut self, method: &Method, rule: &Rule) -> Result<Vec<u8>, Refusal> {
+        let t = &*method.input.tables;
+        let mut message = Vec::new();
+        if let Some(machine) = self.machine.as_mut().filter(|machine| machine.started()) {
+            message = machine.finish(t)?;
+            if let Body::Field(field) = rule.body {
+                if !message.is_empty() {
+                    self.woven.one_of(t, field).map_err(|refusal| {
+                        let name = &t.field(field).json_name;
+                        refusal.at_field(name.to_string())
+                    })?;
+                }
+                if let Some(mask) = rule.mask.filter(|mask| !self.woven.has(*mask)) {
+                    put_mask(t, mask, &machine.mask(), &mut message);
+                }
+            }
         }
-        let reader = Reader::new(body, options, bound)?;
-        match &self.rule.body {
-            Body::None => {}
-            Body::Whole => message = reader.whole(&self.method.input)?,
-            Body::Field(field) => reader.into_field(&mut message, field)?,
-        }
+        self.woven.write(t, &mut message);
+        check_request_length(&message, self.bytes_max)?;
         Ok(message)
     }
 }
 
-fn fill_bound(message: &mut DynamicMessage, bound: &Bound) -> Result<(), Refusal> {
-    let Some((last, parents)) = bound.fields.split_last() else {
-        return Ok(());
-    };
-    let message = query::enter(message, parents)?;
-    query::one_of(message, last)?;
-    set(message, last, bound.value.clone())
+/// Writes a field mask of these paths.
+fn put_mask(t: &Tables, field: u32, paths: &[String], out: &mut Vec<u8>) {
+    let length = paths
+        .iter()
+        .map(|path| wire::bytes_len(1, path.len()))
+        .sum::<usize>();
+    out.extend_from_slice(t.field(field).key());
+    wire::put_varint(out, length as u64);
+    for path in paths {
+        wire::put_bytes(out, 1, path.as_bytes());
+    }
+}
+
+/// Reads the body of one request as it comes.
+pub struct RequestReader {
+    reading: Reading,
+    method: Arc<Method>,
+    rule: Arc<Rule>,
+}
+
+impl RequestReader {
+    /// Takes the next piece of the body, decompressed. What is complete in it is read at once; no piece is kept.
+    ///
+    /// # Errors
+    /// 400, 413 or 415, as soon as it is seen. A reader that refused once is of no more use.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        self.reading.push(&self.method, piece)
+    }
+
+    /// The request message in protobuf, once the body is complete. To be called once.
+    ///
+    /// # Errors
+    /// 400, 413 or 415.
+    pub fn finish(&mut self) -> Result<Vec<u8>, Refusal> {
+        self.reading.finish(&self.method, &self.rule)
+    }
+
+    /// What lenient switches dropped so far, from query and body, as the caller wrote it; at most
+    /// [`crate::DROPPED_MAX`] from each.
+    pub fn dropped(&self) -> impl Iterator<Item = &str> {
+        let body = self
+            .reading
+            .machine
+            .as_ref()
+            .map(Machine::dropped)
+            .unwrap_or_default();
+        self.reading.dropped.iter().chain(body).map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for RequestReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestReader").finish_non_exhaustive()
+    }
 }
 
 /// `application/json`, alone or with `charset=utf-8`.

@@ -138,6 +138,10 @@ impl Decoder {
             return Some(self.rest.split_to(length));
         }
         let more = (length - self.gathered.len()).min(self.rest.len());
+        // Exactly as long as the item is: growing by doubling would hold a large message twice.
+        if self.gathered.is_empty() && more > 0 {
+            self.gathered.reserve(length);
+        }
         self.gathered.extend_from_slice(&self.rest.split_to(more));
         (self.gathered.len() == length).then(|| self.gathered.split().freeze())
     }

@@ -11,27 +11,55 @@
 //!  google.rpc.Status as JSON ◄─ status::body ◄─ trailers, or a Refusal
 //! ```
 //!
+//! Beneath both lies one engine (`json`), led by the schema's tables (`table`): JSON text to protobuf and back in one pass, piece
+//! by piece, without a message in between. [`MessageType`] is that engine without a rule.
+//!
 //! The path is authoritative: a second, differing value for a field the path names is refused. Every limit is counted by
 //! us, and `Any` resets none of them. This crate knows no tokio, hyper or http; no type of prost-reflect is part of its API.
 
 mod bind;
+pub mod connect;
+mod describe;
+pub mod etag;
+pub mod form;
 pub mod frame;
+pub mod grpc_web;
+pub mod gzip;
+mod http_body;
 mod json;
+pub mod lint;
+mod message;
+pub mod multipart;
+pub mod openapi;
 mod percent;
+pub mod problem;
 mod query;
 mod refusal;
+pub mod reverse;
+mod route;
 mod router;
 mod schema;
 mod sound;
+pub mod split;
 pub mod status;
 pub mod stream;
+mod table;
 mod template;
+mod wire;
 
+pub use bind::RequestReader;
+pub use http_body::HttpBody;
 pub use mesh_proto::domain::UnknownInput;
+pub use message::{JsonReader, MessageType};
 pub use refusal::Refusal;
-pub use router::{Conflict, Match, Recognised, Router};
+pub use route::Route;
+pub use router::{Conflict, Match, Recognised, Router, Routing};
 pub use schema::{Method, Schema};
 pub use status::Code;
+
+use std::sync::Arc;
+
+use mesh_proto::domain::Rest;
 
 /// Deepest nesting of a JSON body: objects and arrays together.
 pub const JSON_DEPTH_MAX: usize = 64;
@@ -46,13 +74,39 @@ pub const ELEMENTS_MAX: usize = 100_000;
 /// Largest message or JSON body, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
-/// How a call is read, and within which bounds.
+/// Most names of dropped fields that are kept for one request.
+pub const DROPPED_MAX: usize = 64;
+/// Most of each such name, in bytes.
+pub const DROPPED_NAME_BYTES_MAX: usize = 256;
+
+/// How a call is read and answered, and within which bounds. What each switch means, and why its default is what it is,
+/// stands in the project's contract of transcoding; the defaults are the strict ones, but for unknown body fields.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Query parameters that name no field.
     pub unknown_query: UnknownInput,
+    /// Names of query parameters that are passed over even where unknown ones are refused.
+    pub ignored_query: Arc<[String]>,
+    /// `+` in a query is a plus and no space.
+    pub literal_plus: bool,
     /// JSON body fields that name no field.
     pub unknown_fields: UnknownInput,
+    /// Enum names in a body that the enum does not have. Ignored, the field or element is left out.
+    pub unknown_enums: UnknownInput,
+    /// A key that stands twice in one object is taken; the last one counts.
+    pub duplicate_keys: bool,
+    /// A body where the rule has none is passed over.
+    pub ignore_excess_body: bool,
+    /// Enum names are taken in any case.
+    pub enum_any_case: bool,
+    /// `SIDE_BUY` of an enum `Side` is `BUY` too on the way in, and only that on the way out.
+    pub enum_strip_prefix: bool,
+    /// Replies hold the fields that have their default values.
+    pub print_defaults: bool,
+    /// Replies use proto names.
+    pub proto_names: bool,
+    /// Replies hold enum numbers.
+    pub enum_numbers: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -61,8 +115,70 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             unknown_query: UnknownInput::Reject,
+            ignored_query: Arc::default(),
+            literal_plus: false,
             unknown_fields: UnknownInput::Ignore,
+            unknown_enums: UnknownInput::Reject,
+            duplicate_keys: false,
+            ignore_excess_body: false,
+            enum_any_case: false,
+            enum_strip_prefix: false,
+            print_defaults: false,
+            proto_names: false,
+            enum_numbers: false,
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Options {
+    /// How plain values are read from a body.
+    fn how(&self) -> json::leaf::How {
+        json::leaf::How {
+            drop_unknown: self.unknown_enums == UnknownInput::Ignore,
+            ..self.strict()
+        }
+    }
+
+    /// How plain values are read from path and query, where nothing is dropped.
+    fn strict(&self) -> json::leaf::How {
+        json::leaf::How {
+            names: table::EnumNames {
+                any_case: self.enum_any_case,
+                strip_prefix: self.enum_strip_prefix,
+            },
+            drop_unknown: false,
+        }
+    }
+}
+
+impl From<&Rest> for Options {
+    /// A service's switches, with the usual bounds.
+    fn from(rest: &Rest) -> Self {
+        Self {
+            unknown_query: rest.unknown_query,
+            ignored_query: rest.ignored_query.as_slice().into(),
+            literal_plus: rest.literal_plus,
+            unknown_fields: rest.unknown_fields,
+            unknown_enums: rest.unknown_enums,
+            duplicate_keys: rest.duplicate_keys,
+            ignore_excess_body: rest.excess_body == UnknownInput::Ignore,
+            enum_any_case: rest.enum_any_case,
+            enum_strip_prefix: rest.enum_strip_prefix,
+            print_defaults: rest.print_defaults,
+            proto_names: rest.proto_names,
+            enum_numbers: rest.enum_numbers,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl From<&Rest> for Routing {
+    /// A service's switches of paths.
+    fn from(rest: &Rest) -> Self {
+        Self {
+            unannotated: rest.unannotated,
+            decode_reserved: rest.decode_reserved,
         }
     }
 }

@@ -9,6 +9,9 @@ pub(crate) enum Decode {
     All,
     /// Everything but the reserved characters of RFC 6570, which stay as they were sent: a variable of several segments.
     KeepReserved,
+    /// Everything but the slash, which stays as it was sent: a variable of several segments, where a switch says so
+    /// (`fully_decode_reserved_expansion`).
+    KeepSlash,
 }
 
 /// Decodes one piece of a path or query.
@@ -28,7 +31,12 @@ pub(crate) fn decode(text: &str, decode: Decode) -> Result<Cow<'_, str>, &'stati
             continue;
         }
         let byte = hex_pair(tail).ok_or("has a malformed percent escape")?;
-        if decode == Decode::KeepReserved && is_reserved(byte) {
+        let keep = match decode {
+            Decode::All => false,
+            Decode::KeepReserved => is_reserved(byte),
+            Decode::KeepSlash => byte == b'/',
+        };
+        if keep {
             bytes.extend_from_slice(&rest[..3]);
         } else {
             bytes.push(byte);
@@ -73,6 +81,8 @@ mod tests {
     fn several_segments_keep_reserved_characters_exactly_as_sent() {
         let kept = decode("%2f%23/%20%2523", Decode::KeepReserved).unwrap();
         assert_eq!(kept, "%2f%23/ %23");
+        let kept = decode("%2f%23/%20%2523", Decode::KeepSlash).unwrap();
+        assert_eq!(kept, "%2f#/ %23");
     }
 
     #[test]

@@ -1,174 +1,410 @@
-//! Query parameters, as fields: `order.legs.size=3&tags=a&tags=b`.
+//! Query parameters, as fields: `order.legs.size=3&tags=a&tags=b&labels[color]=red`, and the tree they make with the path.
 
-use std::collections::HashSet;
-
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
-
-use crate::json::{Bound, leaf, leaf_from_query, set};
+use crate::json::leaf::{self, Leaf};
+use crate::json::read::{self, Machine, Woven};
 use crate::percent::{self, Decode};
 use crate::schema::Body;
-use crate::{Options, Refusal, UnknownInput, quote};
+use crate::table::{Field, Kind, NONE, Shape, Special, Tables};
+use crate::{DROPPED_MAX, DROPPED_NAME_BYTES_MAX, Options, Refusal, UnknownInput, wire};
 
 type Read<T> = Result<T, Refusal>;
 
-/// Fills `message` from a raw query. `bound` are the fields of the path; `body` is what only the body may fill.
+/// The fields that path and query have filled.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    branches: Vec<(u32, Branch)>,
+}
+
+#[derive(Debug)]
+enum Branch {
+    /// Values as they stand on the wire, keys included, and how many there are.
+    Values(Vec<u8>, usize),
+    Entries(Vec<Entry>),
+    Message(Tree),
+}
+
+/// An entry of a map: its key, and the content of both.
+#[derive(Debug)]
+struct Entry {
+    key: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl Tree {
+    /// Whether this field of the request message is filled.
+    pub(crate) fn has(&self, field: u32) -> bool {
+        self.branches.iter().any(|(known, _)| *known == field)
+    }
+
+    /// Puts a value of the path in.
+    ///
+    /// # Errors
+    /// It stands in one oneof with another.
+    pub(crate) fn put_bound(&mut self, t: &Tables, bound: &Woven) -> Read<()> {
+        let Some((last, parents)) = bound.fields.split_last() else {
+            return Ok(());
+        };
+        let field = t.field(*last);
+        let tree = self
+            .enter(t, parents)
+            .map_err(|refusal| refusal.at_field(&bound.name))?;
+        tree.one_of(t, *last)
+            .map_err(|refusal| refusal.at_field(&bound.name))?;
+        let mut value = Vec::new();
+        let length = matches!(field.kind, Kind::String | Kind::Bytes);
+        let default = bound.content.iter().all(|byte| *byte == 0) && (!length || bound.content.is_empty());
+        if field.presence || !default {
+            value.extend_from_slice(field.key());
+            if length {
+                wire::put_varint(&mut value, bound.content.len() as u64);
+            }
+            value.extend_from_slice(&bound.content);
+        }
+        tree.branches.push((*last, Branch::Values(value, 1)));
+        Ok(())
+    }
+
+    /// Refuses a field whose oneof holds another member.
+    pub(crate) fn one_of(&self, t: &Tables, index: u32) -> Read<()> {
+        let oneof = t.field(index).oneof;
+        let other = self
+            .branches
+            .iter()
+            .map(|(other, _)| *other)
+            .find(|other| oneof != NONE && *other != index && t.field(*other).oneof == oneof);
+        match other {
+            None => Ok(()),
+            Some(other) => refuse(format!(
+                "stands beside {}; only one of them may be given",
+                t.field(other).name
+            )),
+        }
+    }
+
+    /// The tree at the end of the way, made where it is missing.
+    fn enter(&mut self, t: &Tables, way: &[u32]) -> Read<&mut Tree> {
+        let mut tree = self;
+        for index in way {
+            tree.one_of(t, *index)?;
+            match tree.branch(*index, || Branch::Message(Tree::default())) {
+                Branch::Message(inner) => tree = inner,
+                _ => {
+                    return refuse(format!(
+                        "goes through {}, which has a value",
+                        t.field(*index).name
+                    ));
+                }
+            }
+        }
+        Ok(tree)
+    }
+
+    fn branch(&mut self, index: u32, make: impl FnOnce() -> Branch) -> &mut Branch {
+        let position = self.branches.iter().position(|(known, _)| *known == index);
+        let position = position.unwrap_or_else(|| {
+            self.branches.push((index, make()));
+            self.branches.len() - 1
+        });
+        &mut self.branches[position].1
+    }
+
+    /// Writes the fields. Nesting has the limit of query parameters and path templates.
+    pub(crate) fn write(&self, t: &Tables, out: &mut Vec<u8>) {
+        for (index, branch) in &self.branches {
+            let field = t.field(*index);
+            match branch {
+                Branch::Values(values, _) => out.extend_from_slice(values),
+                Branch::Entries(entries) => {
+                    for entry in entries {
+                        put(field, &entry.content, out);
+                    }
+                }
+                Branch::Message(tree) => {
+                    let mut content = Vec::new();
+                    tree.write(t, &mut content);
+                    put(field, &content, out);
+                }
+            }
+        }
+    }
+}
+
+/// Writes a message around this content.
+fn put(field: &Field, content: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(field.key());
+    if field.group {
+        out.extend_from_slice(content);
+        wire::put_varint(out, u64::from(field.number) << 3 | 4);
+    } else {
+        wire::put_varint(out, content.len() as u64);
+        out.extend_from_slice(content);
+    }
+}
+
+/// Fills `woven` from a raw query. `bound` are the fields of the path; `body` is what only the body may fill.
 ///
 /// # Errors
 /// A 400 that names the parameter.
+#[allow(clippy::too_many_arguments)] // one call, and all of it is needed for each parameter
 pub(crate) fn fill(
-    message: &mut DynamicMessage,
+    t: &Tables,
+    message: u32,
+    woven: &mut Tree,
     query: &str,
-    bound: &[Bound],
+    bound: &[Woven],
     body: &Body,
     options: &Options,
+    dropped: &mut Vec<String>,
 ) -> Read<()> {
-    let mut seen = HashSet::new();
-    for piece in query.split('&') {
+    let filler = Filler {
+        t,
+        message,
+        bound,
+        body,
+        options,
+    };
+    for piece in query.split('&').filter(|piece| !piece.is_empty()) {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-        let (name, value) = (decode(name, "query parameter")?, decode(value, name)?);
+        let name = filler.decode(name, "query parameter")?;
+        let value = filler.decode(value, &name)?;
         if name.is_empty() {
             continue;
         }
-        parameter(message, &name, &value, bound, body, options, &mut seen)
-            .map_err(|refusal| refusal.at_field(name.chars().take(256).collect::<String>()))?;
+        let taken = filler
+            .parameter(woven, &name, &value)
+            .map_err(|refusal| refusal.at_field(cut(&name)))?;
+        if !taken && dropped.len() < DROPPED_MAX {
+            dropped.push(cut(&name));
+        }
     }
     Ok(())
 }
 
-fn decode(text: &str, name: &str) -> Read<String> {
-    let spaced = text.replace('+', " ");
-    percent::decode(&spaced, Decode::All)
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|why| Refusal::bad_request(why).at_field(name.chars().take(256).collect::<String>()))
+struct Filler<'a> {
+    t: &'a Tables,
+    message: u32,
+    bound: &'a [Woven],
+    body: &'a Body,
+    options: &'a Options,
 }
 
-fn parameter(
-    message: &mut DynamicMessage,
-    name: &str,
-    text: &str,
-    bound: &[Bound],
-    body: &Body,
-    options: &Options,
-    seen: &mut HashSet<Vec<u32>>,
-) -> Read<()> {
-    let unknown = |why: &str| match options.unknown_query {
-        UnknownInput::Ignore => Ok(()),
-        UnknownInput::Reject => Err(Refusal::bad_request(why)),
-    };
-    if name.split('.').count() > options.limits.query_depth {
-        return refuse(format!("nests deeper than {}", options.limits.query_depth));
-    }
-    let Some(fields) = resolve(message, name)? else {
-        return unknown("there is no such field");
-    };
-    if let Some(bound) = bound.iter().find(|bound| bound.fields == fields) {
-        return match fields.last().map(|field| value(field, text)) {
-            Some(Ok(value)) if value == bound.value => Ok(()),
-            _ => refuse("differs from the value in the path"),
+/// The field a parameter names: the way to it, and the key where it is a map's entry.
+struct Named<'n> {
+    fields: Vec<u32>,
+    key: Option<&'n str>,
+}
+
+impl Filler<'_> {
+    fn decode(&self, text: &str, name: &str) -> Read<String> {
+        let spaced = if self.options.literal_plus || !text.contains('+') {
+            std::borrow::Cow::Borrowed(text)
+        } else {
+            text.replace('+', " ").into()
         };
+        percent::decode(&spaced, Decode::All)
+            .map(std::borrow::Cow::into_owned)
+            .map_err(|why| Refusal::bad_request(why).at_field(cut(name)))
     }
-    let of_body = match body {
-        Body::None => false,
-        Body::Whole => true,
-        Body::Field(field) => fields.first() == Some(field),
-    };
-    if of_body {
-        return unknown("belongs into the body");
-    }
-    let Some((last, parents)) = fields.split_last() else {
-        return unknown("there is no such field");
-    };
-    let repeated = last.is_list();
-    if !seen.insert(fields.iter().map(FieldDescriptor::number).collect()) && !repeated {
-        return refuse("is given twice");
-    }
-    let value = value(last, text).or_else(refuse)?;
-    let message = enter(message, parents)?;
-    one_of(message, last)?;
-    match (repeated, message.get_field_mut(last)) {
-        (true, Value::List(values)) if values.len() >= options.limits.elements => {
-            refuse(format!("has more than {} elements", options.limits.elements))
-        }
-        (true, Value::List(values)) => {
-            values.push(value);
-            Ok(())
-        }
-        _ => set(message, last, value),
-    }
-}
 
-/// The way to the field a parameter names, in proto or JSON names. `None`: there is no such field.
-fn resolve(message: &DynamicMessage, name: &str) -> Read<Option<Vec<FieldDescriptor>>> {
-    let mut fields: Vec<FieldDescriptor> = Vec::new();
-    for part in name.split('.') {
-        let parent = match fields.last() {
-            None => message.descriptor(),
-            Some(field) => match field.kind() {
-                _ if field.is_map() => return refuse("goes into a map"),
-                _ if field.is_list() => {
-                    return refuse(format!("goes through {}, which is repeated", field.name()));
+    /// Puts one parameter in; `false`: it was dropped.
+    fn parameter(&self, woven: &mut Tree, name: &str, text: &str) -> Read<bool> {
+        let unknown = |why: &str| {
+            let ignored = self.options.unknown_query == UnknownInput::Ignore
+                || self.options.ignored_query.iter().any(|ignored| ignored == name);
+            if ignored { Ok(false) } else { refuse(why) }
+        };
+        let Some(named) = self.resolve(name)? else {
+            return unknown("there is no such field");
+        };
+        let Some((last, parents)) = named.fields.split_last() else {
+            return unknown("there is no such field");
+        };
+        let field = self.t.field(*last);
+        if let Some(bound) = self.bound.iter().find(|bound| bound.fields == named.fields) {
+            return match self.content(field, text) {
+                Ok(content) if content == bound.content => Ok(true),
+                _ => refuse("differs from the value in the path"),
+            };
+        }
+        let of_body = match self.body {
+            Body::None => false,
+            Body::Whole => true,
+            Body::Field(body) => named.fields.first() == Some(body),
+        };
+        if of_body {
+            return unknown("belongs into the body");
+        }
+        if let Some(key) = named.key {
+            let entry = self.entry(field, key, text)?;
+            return woven
+                .enter(self.t, parents)?
+                .put_entry(*last, entry, self.options.limits.elements);
+        }
+        let seen = woven.enter(self.t, parents)?;
+        if seen.has(*last) && field.shape != Shape::List {
+            return refuse("is given twice");
+        }
+        let value = self.value(field, text).or_else(refuse)?;
+        seen.one_of(self.t, *last)?;
+        seen.put_value(*last, &value, self.options.limits.elements)
+    }
+
+    /// The way to the field a parameter names, in proto or JSON names. `None`: there is no such field.
+    fn resolve<'n>(&self, name: &'n str) -> Read<Option<Named<'n>>> {
+        let (way, key) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((way, key)) => (way, Some(key)),
+            None => (name, None),
+        };
+        let depth_max = self.options.limits.query_depth;
+        if way.split('.').count() > depth_max {
+            return refuse(format!("nests deeper than {depth_max}"));
+        }
+        let mut fields: Vec<u32> = Vec::new();
+        for part in way.split('.') {
+            let parent = match fields.last().map(|index| self.t.field(*index)) {
+                None => self.message,
+                Some(field) if field.shape == Shape::Map => return refuse("goes into a map"),
+                Some(field) if field.shape == Shape::List => {
+                    return refuse(format!("goes through {}, which is repeated", field.name));
                 }
-                Kind::Message(parent) => parent,
-                _ => return refuse(format!("goes through {}, which has no fields", field.name())),
-            },
-        };
-        let field = parent
-            .get_field_by_name(part)
-            .or_else(|| parent.get_field_by_json_name(part));
-        let Some(field) = field else { return Ok(None) };
-        fields.push(field);
-    }
-    Ok(Some(fields))
-}
-
-fn value(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
-    match field.kind() {
-        _ if field.is_map() => Err("is a map and takes no query parameter".into()),
-        Kind::Message(_) if field.is_list() => {
-            Err("is a list of messages and takes no query parameter".into())
-        }
-        Kind::Message(message) => leaf_from_query(&message, text).map(Value::Message),
-        kind => leaf::from_text(&kind, text),
-    }
-}
-
-/// The message at the end of the way, made where it is missing.
-///
-/// # Errors
-/// The way goes into one member of a oneof that already holds another.
-pub(crate) fn enter<'m>(
-    mut message: &'m mut DynamicMessage,
-    way: &[FieldDescriptor],
-) -> Read<&'m mut DynamicMessage> {
-    for field in way {
-        one_of(message, field)?;
-        message = match message.get_field_mut(field) {
-            Value::Message(inner) => inner,
-            _ => {
-                return refuse(format!(
-                    "goes through {}, which has no fields",
-                    quote(field.name())
-                ));
+                Some(field) if field.is_message() => field.of,
+                Some(field) => return refuse(format!("goes through {}, which has no fields", field.name)),
+            };
+            match self.t.by_any_name(self.t.message(parent), part.as_bytes()) {
+                Some(field) => fields.push(field),
+                None => return Ok(None),
             }
-        };
+        }
+        if let Some(last) = fields.last().map(|index| self.t.field(*index))
+            && key.is_some()
+            && last.shape != Shape::Map
+        {
+            return refuse(format!("{} is no map and takes no key in brackets", last.name));
+        }
+        Ok(Some(Named { fields, key }))
     }
-    Ok(message)
+
+    /// A value as it stands on the wire, key included; empty where a default value is left out.
+    fn value(&self, field: &Field, text: &str) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        match (field.shape, field.kind) {
+            (Shape::Map, _) => {
+                return Err(format!("is a map: write {0}[key]=value", field.json_name));
+            }
+            (Shape::List, Kind::Message) => {
+                return Err("is a list of messages and takes no query parameter".into());
+            }
+            (_, Kind::Message) => put(field, &self.message(field, text)?, &mut out),
+            (shape, _) => {
+                let leaf = leaf::from_text(self.t, field, text.as_bytes(), self.options.strict())?;
+                if shape == Shape::List && field.packed {
+                    let mut content = Vec::new();
+                    leaf.put(&mut content);
+                    put(field, &content, &mut out);
+                } else if shape == Shape::List || field.presence || !leaf.is_default() {
+                    out.extend_from_slice(field.key());
+                    leaf.put(&mut out);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// What stands after the key, and after the length, of a plain value.
+    fn content(&self, field: &Field, text: &str) -> Result<Vec<u8>, String> {
+        let leaf = leaf::from_text(self.t, field, text.as_bytes(), self.options.strict())?;
+        Ok(match leaf {
+            Leaf::Bytes(bytes) => bytes.into_owned(),
+            leaf => {
+                let mut content = Vec::new();
+                leaf.put(&mut content);
+                content
+            }
+        })
+    }
+
+    /// The content of a message that has a form as text.
+    fn message(&self, field: &Field, text: &str) -> Result<Vec<u8>, String> {
+        let message = self.t.message(field.of);
+        match field.special {
+            Special::Timestamp | Special::Duration | Special::FieldMask => {
+                leaf::message_from_text(field.special, text.as_bytes())
+            }
+            Special::Wrapper => {
+                let value = self.t.field(message.first);
+                let leaf = leaf::from_text(self.t, value, text.as_bytes(), self.options.strict())?;
+                let mut out = Vec::new();
+                if !leaf.is_default() {
+                    out.extend_from_slice(value.key());
+                    leaf.put(&mut out);
+                }
+                Ok(out)
+            }
+            Special::Struct | Special::Value | Special::ListValue => {
+                let mut machine = Machine::of_message(field.of, read::Settings::of(self.options));
+                machine
+                    .push(self.t, text.as_bytes())
+                    .and_then(|()| machine.finish(self.t))
+                    .map_err(|refusal| format!("must be JSON: {refusal}"))
+            }
+            _ => Err(format!("is a {} and takes no plain value", message.full_name)),
+        }
+    }
+
+    /// An entry of a map.
+    fn entry(&self, map: &Field, key: &str, text: &str) -> Read<Entry> {
+        let (key_field, value_field) = self.t.entry(map);
+        let (key_field, value_field) = (self.t.field(key_field), self.t.field(value_field));
+        let mut content = Vec::new();
+        let key = leaf::from_text(self.t, key_field, key.as_bytes(), leaf::How::default())
+            .or_else(|why| refuse(format!("as a key {why}")))?;
+        content.extend_from_slice(key_field.key());
+        key.put(&mut content);
+        let key = content.clone();
+        if value_field.is_message() {
+            let value = self.message(value_field, text).or_else(refuse)?;
+            put(value_field, &value, &mut content);
+        } else {
+            let value = leaf::from_text(self.t, value_field, text.as_bytes(), self.options.strict());
+            content.extend_from_slice(value_field.key());
+            value.or_else(refuse)?.put(&mut content);
+        }
+        Ok(Entry { key, content })
+    }
 }
 
-/// Refuses a field whose oneof holds another member.
-pub(crate) fn one_of(message: &DynamicMessage, field: &FieldDescriptor) -> Read<()> {
-    let other = field.containing_oneof().and_then(|oneof| {
-        oneof
-            .fields()
-            .find(|other| other != field && message.has_field(other))
-    });
-    match other {
-        None => Ok(()),
-        Some(other) => refuse(format!(
-            "stands beside {}; only one of them may be given",
-            other.name()
-        )),
+impl Tree {
+    fn put_value(&mut self, index: u32, value: &[u8], elements_max: usize) -> Read<bool> {
+        match self.branch(index, || Branch::Values(Vec::new(), 0)) {
+            Branch::Values(_, count) if *count >= elements_max => {
+                refuse(format!("has more than {elements_max} elements"))
+            }
+            Branch::Values(values, count) => {
+                values.extend_from_slice(value);
+                *count += 1;
+                Ok(true)
+            }
+            // A field of it was given before.
+            _ => refuse("is given twice"),
+        }
     }
+
+    fn put_entry(&mut self, index: u32, entry: Entry, elements_max: usize) -> Read<bool> {
+        match self.branch(index, || Branch::Entries(Vec::new())) {
+            Branch::Entries(entries) if entries.len() >= elements_max => {
+                refuse(format!("has more than {elements_max} elements"))
+            }
+            Branch::Entries(entries) if entries.iter().all(|known| known.key != entry.key) => {
+                entries.push(entry);
+                Ok(true)
+            }
+            _ => refuse("is given twice"),
+        }
+    }
+}
+
+fn cut(name: &str) -> String {
+    name.chars().take(DROPPED_NAME_BYTES_MAX).collect()
 }
 
 fn refuse<T>(why: impl Into<String>) -> Read<T> {

@@ -53,6 +53,12 @@ impl Refusal {
         Self::new(415, Code::InvalidArgument, message)
     }
 
+    /// 415: the message is in an encoding that is not known.
+    #[must_use]
+    pub fn unsupported_encoding(message: impl Into<String>) -> Self {
+        Self::new(415, Code::InvalidArgument, message)
+    }
+
     /// 500: the service's reply could not be told to the caller.
     #[must_use]
     pub fn bad_reply(message: impl Into<String>) -> Self {

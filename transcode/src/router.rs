@@ -29,6 +29,15 @@ pub struct Router<T> {
     entries: Vec<Entry<T>>,
 }
 
+/// Switches of one schema's rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// Methods without a rule are reached by `POST /package.Service/Method`.
+    pub unannotated: bool,
+    /// Variables of several segments are decoded but for `%2F`; otherwise reserved characters in them stay encoded.
+    pub decode_reserved: bool,
+}
+
 /// What a request's head is.
 #[derive(Debug)]
 pub enum Recognised<T> {
@@ -71,6 +80,8 @@ pub struct Conflict<T> {
     pub second: (T, String),
     /// `GET /v1/quotes/{symbol}` as the second wrote it.
     pub rule: String,
+    /// The same as the first wrote it: variables may have other names.
+    pub first_rule: String,
 }
 
 #[derive(Debug)]
@@ -78,6 +89,8 @@ struct Entry<T> {
     target: T,
     method: Arc<Method>,
     rule: Arc<Rule>,
+    /// How variables of several segments are decoded.
+    several: Decode,
 }
 
 #[derive(Debug, Default)]
@@ -103,23 +116,44 @@ impl<T: Clone> Router<T> {
     /// Builds a router. Of rules for the same method and paths the first in the order of `entries`, then of method names,
     /// is in force; the others are reported.
     pub fn build(entries: impl IntoIterator<Item = (T, Arc<Schema>)>) -> (Router<T>, Vec<Conflict<T>>) {
+        Self::build_with(
+            entries
+                .into_iter()
+                .map(|(target, schema)| (target, schema, Routing::default())),
+        )
+    }
+
+    /// The same, where each schema has switches of its own. Every rule that was written comes before those that stand for
+    /// methods without one.
+    pub fn build_with(
+        entries: impl IntoIterator<Item = (T, Arc<Schema>, Routing)>,
+    ) -> (Router<T>, Vec<Conflict<T>>) {
         let mut router = Router {
             root: Node::default(),
             entries: Vec::new(),
         };
         let mut conflicts = Vec::new();
-        for (target, schema) in entries {
+        let mut mapped = Vec::new();
+        for (target, schema, routing) in entries {
             for method in schema.methods() {
+                let entry = |rule: &Arc<Rule>| Entry {
+                    target: target.clone(),
+                    method: method.clone(),
+                    rule: rule.clone(),
+                    several: if routing.decode_reserved {
+                        Decode::KeepSlash
+                    } else {
+                        Decode::KeepReserved
+                    },
+                };
                 for rule in &method.rules {
-                    let entry = Entry {
-                        target: target.clone(),
-                        method: method.clone(),
-                        rule: rule.clone(),
-                    };
-                    conflicts.extend(router.insert(entry));
+                    conflicts.extend(router.insert(entry(rule)));
                 }
+                let without = method.unannotated.iter().filter(|_| routing.unannotated);
+                mapped.extend(without.map(entry));
             }
         }
+        conflicts.extend(mapped.into_iter().filter_map(|entry| router.insert(entry)));
         (router, conflicts)
     }
 
@@ -177,6 +211,7 @@ impl<T: Clone> Router<T> {
                 first: (first.target.clone(), first.method.name().to_owned()),
                 second: (entry.target, entry.method.name().to_owned()),
                 rule: format!("{} {}", entry.rule.http_method, entry.rule.text),
+                first_rule: format!("{} {}", first.rule.http_method, first.rule.text),
             });
         }
         methods.insert(entry.rule.http_method.clone(), self.entries.len());
@@ -231,7 +266,7 @@ impl<T: Clone> Entry<T> {
                 .unwrap_or_default()
                 .join("/");
             let decode = if variable.several {
-                Decode::KeepReserved
+                self.several
             } else {
                 Decode::All
             };

@@ -9,22 +9,23 @@ use mesh_proto::Faults;
 use mesh_proto::fault::Check;
 use mesh_proto::google::api::{HttpRule, http_rule::Pattern};
 use prost::Message;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
+use crate::message::MessageType;
 use crate::quote;
+use crate::table::{self, Kind, Shape, Special, Tables, editions};
 use crate::template::Template;
 
 /// Most rules in one schema.
 const RULES_MAX: usize = 10_000;
 /// Most rules on one method.
 const METHOD_RULES_MAX: usize = 100;
-const HTTP_BODY: &str = "google.api.HttpBody";
 
 /// A compiled set of descriptors. Cheap to share in an `Arc`.
 pub struct Schema {
-    pool: DescriptorPool,
+    tables: Arc<Tables>,
+    /// What it was made from, with editions written as they were before there were any: for those who read it to people.
+    descriptors: Box<[u8]>,
     services: Vec<String>,
     methods: BTreeMap<String, Arc<Method>>,
 }
@@ -34,9 +35,14 @@ pub struct Method {
     name: Arc<str>,
     client_streaming: bool,
     server_streaming: bool,
-    pub(crate) input: MessageDescriptor,
-    pub(crate) output: MessageDescriptor,
+    no_side_effects: bool,
+    pub(crate) input: MessageType,
+    pub(crate) output: MessageType,
     pub(crate) rules: Vec<Arc<Rule>>,
+    /// `POST /package.Service/Method` with the message as the body, for a method that has no rule.
+    pub(crate) unannotated: Option<Arc<Rule>>,
+    /// The number of the output's field `etag`, where it has one that is a text.
+    pub(crate) etag: Option<u32>,
 }
 
 /// One way to reach an RPC over HTTP.
@@ -48,7 +54,9 @@ pub(crate) struct Rule {
     pub(crate) template: Template,
     pub(crate) variables: Vec<PathField>,
     pub(crate) body: Body,
-    pub(crate) response_body: Option<FieldDescriptor>,
+    pub(crate) response_body: Option<u32>,
+    /// Of a PATCH whose body is one message: the one field mask of the request.
+    pub(crate) mask: Option<u32>,
 }
 
 /// A field the path fills.
@@ -56,7 +64,7 @@ pub(crate) struct PathField {
     /// `a.b` in proto names.
     pub(crate) name: String,
     /// The way to it from the request message; never empty.
-    pub(crate) fields: Vec<FieldDescriptor>,
+    pub(crate) fields: Vec<u32>,
     pub(crate) segments: Range<usize>,
     pub(crate) several: bool,
 }
@@ -65,7 +73,7 @@ pub(crate) struct PathField {
 pub(crate) enum Body {
     None,
     Whole,
-    Field(FieldDescriptor),
+    Field(u32),
 }
 
 impl Schema {
@@ -74,12 +82,20 @@ impl Schema {
     /// # Errors
     /// The set does not link, or HTTP rules are wrong: every fault, with the method and the part of the rule it is in.
     pub fn compile(descriptor_set: &[u8]) -> Result<Schema, Faults> {
+        let lowered = editions::lower(descriptor_set);
+        let (descriptor_set, features) = match &lowered {
+            Some((lowered, features)) => (lowered.as_slice(), features),
+            None => (descriptor_set, &editions::Features::default()),
+        };
         let pool = DescriptorPool::decode(descriptor_set).map_err(|error| {
             let hint = "compile with all imports (--include_imports)";
             Faults::one("", format!("the descriptors do not link: {error}; {hint}"))
         })?;
         let mut check = Check::default();
         crate::sound::check_sound(&pool, &mut check);
+        check.finish(Some(()))?;
+        let mut check = Check::default();
+        let tables = Arc::new(table::tables(&pool, features));
         let mut methods = BTreeMap::new();
         let mut rules = 0;
         for method in pool
@@ -87,7 +103,8 @@ impl Schema {
             .flat_map(|service| service.methods().collect::<Vec<_>>())
         {
             let name = format!("{}/{}", method.parent_service().full_name(), method.name());
-            if let Some(compiled) = check.part(&format!("{name}:"), Method::compile(&name, &method)) {
+            if let Some(compiled) = check.part(&format!("{name}:"), Method::compile(&name, &method, &tables))
+            {
                 rules += compiled.rules.len();
                 methods.insert(name, Arc::new(compiled));
             }
@@ -104,7 +121,8 @@ impl Schema {
             .map(|service| service.full_name().to_owned())
             .collect();
         check.finish(Some(Schema {
-            pool,
+            tables,
+            descriptors: descriptor_set.into(),
             services,
             methods,
         }))
@@ -126,8 +144,20 @@ impl Schema {
         self.methods.get(path)
     }
 
-    pub(crate) fn pool(&self) -> &DescriptorPool {
-        &self.pool
+    /// The message type `package.Message`.
+    #[must_use]
+    pub fn message(&self, full_name: &str) -> Option<MessageType> {
+        message_type(&self.tables, full_name)
+    }
+
+    /// The descriptors, linked anew at each call: calls never need them, and they take many times the room of the tables.
+    pub(crate) fn pool(&self) -> DescriptorPool {
+        // They were linked before.
+        DescriptorPool::decode(&*self.descriptors).unwrap_or_default()
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
     }
 }
 
@@ -164,6 +194,24 @@ impl Method {
         self.server_streaming
     }
 
+    /// Whether its author says that calling it changes nothing (`idempotency_level = NO_SIDE_EFFECTS`).
+    #[must_use]
+    pub fn no_side_effects(&self) -> bool {
+        self.no_side_effects
+    }
+
+    /// What the caller sends.
+    #[must_use]
+    pub fn input(&self) -> &MessageType {
+        &self.input
+    }
+
+    /// What the service answers with.
+    #[must_use]
+    pub fn output(&self) -> &MessageType {
+        &self.output
+    }
+
     /// The HTTP methods and templates that reach it, as they were written: `("GET", "/v1/quotes/{symbol}")`.
     pub fn http_rules(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rules
@@ -171,8 +219,16 @@ impl Method {
             .map(|rule| (rule.http_method.as_str(), rule.text.as_str()))
     }
 
-    fn compile(name: &str, method: &MethodDescriptor) -> Result<Method, Faults> {
+    fn compile(name: &str, method: &MethodDescriptor, tables: &Arc<Tables>) -> Result<Method, Faults> {
         let mut check = Check::default();
+        let input = message_type(tables, method.input().full_name());
+        let output = message_type(tables, method.output().full_name());
+        let Some((input, output)) = input.zip(output) else {
+            return Err(Faults::one(
+                "",
+                "the messages of the method are not in the schema",
+            ));
+        };
         let mut rules = Vec::new();
         if let Some(annotation) = check.leaf("google.api.http", annotation(method)).flatten() {
             let more = &annotation.additional_bindings;
@@ -182,21 +238,27 @@ impl Method {
                     format!("at most {METHOD_RULES_MAX} are allowed"),
                 );
             }
-            rules.extend(check.part("", Rule::compile(method, &annotation)));
+            rules.extend(check.part("", Rule::compile(&input, &output, &annotation)));
             for (index, rule) in more.iter().enumerate().take(METHOD_RULES_MAX) {
                 let place = format!("additional_bindings[{index}]");
                 if !rule.additional_bindings.is_empty() {
                     check.fault(&place, "additional bindings cannot have additional bindings");
                 }
-                rules.extend(check.part(&place, Rule::compile(method, rule)));
+                rules.extend(check.part(&place, Rule::compile(&input, &output, rule)));
             }
         }
         check.finish(Some(Method {
             name: name.into(),
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
-            input: method.input(),
-            output: method.output(),
+            no_side_effects: has_no_side_effects(method),
+            etag: etag_of(&output),
+            input,
+            output,
+            unannotated: rules
+                .is_empty()
+                .then(|| Rule::unannotated(name).map(Arc::new))
+                .flatten(),
             rules: rules.into_iter().map(Arc::new).collect(),
         }))
     }
@@ -208,6 +270,23 @@ impl fmt::Debug for Method {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// The number of a message's field `etag`, where it is one text.
+fn etag_of(message: &MessageType) -> Option<u32> {
+    let t = &message.tables;
+    let field = t.field(t.by_proto_name(t.message(message.index), "etag")?);
+    (field.kind == Kind::String && field.shape == Shape::Singular).then_some(field.number)
+}
+
+/// Reads the `idempotency_level` option of a method.
+fn has_no_side_effects(method: &MethodDescriptor) -> bool {
+    use prost_reflect::prost_types::method_options::IdempotencyLevel;
+    method
+        .method_descriptor_proto()
+        .options
+        .as_ref()
+        .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects)
 }
 
 /// Reads the `google.api.http` option by its number, so that it is found whether or not the schema brings its definition.
@@ -224,7 +303,21 @@ fn annotation(method: &MethodDescriptor) -> Result<Option<HttpRule>, String> {
 }
 
 impl Rule {
-    fn compile(method: &MethodDescriptor, rule: &HttpRule) -> Result<Rule, Faults> {
+    /// The rule for methods without one, where that is switched on.
+    fn unannotated(name: &str) -> Option<Rule> {
+        let text = format!("/{name}");
+        Some(Rule {
+            http_method: "POST".to_owned(),
+            template: Template::parse(&text).ok()?,
+            text,
+            variables: Vec::new(),
+            body: Body::Whole,
+            response_body: None,
+            mask: None,
+        })
+    }
+
+    fn compile(input: &MessageType, output: &MessageType, rule: &HttpRule) -> Result<Rule, Faults> {
         let mut check = Check::default();
         let (place, http_method, text) = match &rule.pattern {
             Some(Pattern::Get(path)) => ("get", "GET", path),
@@ -256,7 +349,7 @@ impl Rule {
                     format!("{} stands twice in the path", quote(&variable.field_path)),
                 );
             }
-            let fields = check.leaf(place, path_fields(&method.input(), &variable.field_path));
+            let fields = check.leaf(place, path_fields(input, &variable.field_path));
             variables.extend(fields.map(|fields| PathField {
                 name: variable.field_path.clone(),
                 fields,
@@ -264,16 +357,16 @@ impl Rule {
                 several: variable.several,
             }));
         }
-        let body = check.leaf("body", read_body(&method.input(), &rule.body));
-        let response_body = check.leaf(
-            "response_body",
-            response_field(&method.output(), &rule.response_body),
-        );
+        let body = check.leaf("body", read_body(input, &rule.body));
+        let response_body = check.leaf("response_body", response_field(output, &rule.response_body));
         check.finish((|| {
             Some(Rule {
                 http_method: http_method.to_owned(),
                 text: text.clone(),
                 template: template?,
+                mask: (http_method == "PATCH")
+                    .then(|| mask_field(input, &variables, body.as_ref()))
+                    .flatten(),
                 variables,
                 body: body?,
                 response_body: response_body?,
@@ -286,13 +379,21 @@ fn is_http_method(text: &str) -> bool {
     !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
+fn message_type(tables: &Arc<Tables>, full_name: &str) -> Option<MessageType> {
+    Some(MessageType {
+        index: tables.message_named(full_name)?,
+        tables: Arc::clone(tables),
+    })
+}
+
 /// The way to a singular field that is no message.
-fn path_fields(message: &MessageDescriptor, path: &str) -> Result<Vec<FieldDescriptor>, String> {
-    let mut fields: Vec<FieldDescriptor> = Vec::new();
+fn path_fields(input: &MessageType, path: &str) -> Result<Vec<u32>, String> {
+    let t = &*input.tables;
+    let mut fields: Vec<u32> = Vec::new();
     for name in path.split('.') {
-        let parent = match fields.last().map(FieldDescriptor::kind) {
-            None => message.clone(),
-            Some(Kind::Message(parent)) => parent,
+        let parent = match fields.last().map(|index| t.field(*index)) {
+            None => input.index,
+            Some(field) if field.is_message() => field.of,
             Some(_) => {
                 return Err(format!(
                     "{}: {} is no field of a message",
@@ -301,84 +402,93 @@ fn path_fields(message: &MessageDescriptor, path: &str) -> Result<Vec<FieldDescr
                 ));
             }
         };
-        let field = parent.get_field_by_name(name).ok_or_else(|| {
+        let parent = t.message(parent);
+        let index = t.by_proto_name(parent, name).ok_or_else(|| {
             format!(
                 "{}: {} has no field {}",
                 quote(path),
-                parent.full_name(),
+                parent.full_name,
                 quote(name)
             )
         })?;
-        if field.is_list() || field.is_map() {
+        if t.field(index).shape != Shape::Singular {
             return Err(format!(
                 "{}: {} is repeated; a path has one value",
                 quote(path),
                 quote(name)
             ));
         }
-        fields.push(field);
+        fields.push(index);
     }
-    match fields.last().map(FieldDescriptor::kind) {
-        Some(Kind::Message(_)) | None => {
-            Err(format!("{} is a message; a path fills plain fields", quote(path)))
-        }
-        Some(_) => Ok(fields),
+    match fields.last().map(|index| t.field(*index)) {
+        Some(field) if !field.is_message() => Ok(fields),
+        _ => Err(format!("{} is a message; a path fills plain fields", quote(path))),
     }
 }
 
-fn read_body(input: &MessageDescriptor, body: &str) -> Result<Body, String> {
-    let body = match body {
+fn read_body(input: &MessageType, body: &str) -> Result<Body, String> {
+    Ok(match body {
         "" => Body::None,
-        "*" => {
-            refuse_http_body(input)?;
-            Body::Whole
-        }
+        "*" => Body::Whole,
         name => Body::Field(top_field(input, name)?),
+    })
+}
+
+fn response_field(output: &MessageType, name: &str) -> Result<Option<u32>, String> {
+    match name {
+        "" => Ok(None),
+        name => top_field(output, name).map(Some),
+    }
+}
+
+fn top_field(message: &MessageType, name: &str) -> Result<u32, String> {
+    let of = message.tables.message(message.index);
+    message
+        .tables
+        .by_proto_name(of, name)
+        .ok_or_else(|| format!("{} has no field {}", of.full_name, quote(name)))
+}
+
+/// Where the body is one ordinary message: the field mask of the request, if there is exactly one and the path leaves it
+/// alone.
+fn mask_field(input: &MessageType, variables: &[PathField], body: Option<&Body>) -> Option<u32> {
+    let t = &*input.tables;
+    let Some(Body::Field(body)) = body else {
+        return None;
     };
-    Ok(body)
-}
-
-fn response_field(output: &MessageDescriptor, name: &str) -> Result<Option<FieldDescriptor>, String> {
-    if name.is_empty() {
-        refuse_http_body(output)?;
-        return Ok(None);
+    let body = t.field(*body);
+    if !body.is_message() || body.shape != Shape::Singular || body.special != Special::None {
+        return None;
     }
-    top_field(output, name).map(Some)
-}
-
-fn top_field(message: &MessageDescriptor, name: &str) -> Result<FieldDescriptor, String> {
-    let field = message
-        .get_field_by_name(name)
-        .ok_or_else(|| format!("{} has no field {}", message.full_name(), quote(name)))?;
-    if let Kind::Message(message) = field.kind() {
-        refuse_http_body(&message)?;
-    }
-    Ok(field)
-}
-
-fn refuse_http_body(message: &MessageDescriptor) -> Result<(), String> {
-    if message.full_name() == HTTP_BODY {
-        return Err(format!("{HTTP_BODY} is not supported yet; remove the HTTP rule"));
-    }
-    Ok(())
+    let message = t.message(input.index);
+    let mut masks = (message.first..message.first + message.count).filter(|index| {
+        let field = t.field(*index);
+        field.special == Special::FieldMask && field.shape == Shape::Singular
+    });
+    let mask = masks.next().filter(|_| masks.next().is_none())?;
+    let of_path = variables
+        .iter()
+        .any(|variable| variable.fields.first() == Some(&mask));
+    (!of_path).then_some(mask)
 }
 
 /// One rule, one RPC: the same HTTP method and shape twice is a fault.
 fn check_unique(methods: &BTreeMap<String, Arc<Method>>, check: &mut Check) {
-    let mut seen: HashMap<(&str, String), &str> = HashMap::new();
+    let mut seen: HashMap<(&str, String), (&str, &Rule)> = HashMap::new();
     for method in methods.values() {
         for rule in &method.rules {
             let key = (rule.http_method.as_str(), rule.template.shape());
-            if let Some(other) = seen.insert(key, &method.name) {
-                check.fault(
-                    format!("{}:", method.name),
-                    format!(
-                        "{} {} is taken already, by {other}",
-                        rule.http_method,
-                        quote(&rule.text)
-                    ),
-                );
-            }
+            let Some((other, earlier)) = seen.insert(key, (&method.name, rule)) else {
+                continue;
+            };
+            let (http_method, text) = (&rule.http_method, quote(&rule.text));
+            let same = if earlier.text == rule.text {
+                String::new()
+            } else {
+                format!(", as {}", quote(&earlier.text))
+            };
+            let told = format!("{http_method} {text} is taken already, by {other}{same}");
+            check.fault(format!("{}:", method.name), told);
         }
     }
 }

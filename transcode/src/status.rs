@@ -12,10 +12,12 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use mesh_proto::google::rpc;
 use prost::Message;
 use prost_reflect::DescriptorPool;
-use serde_json::{Value, json};
 
+use crate::Limits;
+use crate::json::{self, write};
 use crate::schema::Schema;
-use crate::{Limits, json};
+use crate::table::editions::Features;
+use crate::table::{self, Tables};
 
 /// Longest error message passed on, in bytes; what is longer is cut.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 8 << 10;
@@ -132,15 +134,30 @@ pub fn from_trailers(code: Option<&[u8]>, message: Option<&[u8]>, details_bin: O
 /// nor this crate knows, or that nests deeper than the limits, is `{"@type", "value": base64}`: it is never lost.
 #[must_use]
 pub fn body(status: &rpc::Status, schema: Option<&Schema>) -> Vec<u8> {
-    let detail = |any: &prost_reflect::prost_types::Any| {
-        schema
-            .and_then(|schema| json::write_any(schema.pool(), &any.type_url, &any.value, &Limits::default()))
-            .or_else(|| json::write_any(own_pool(), &any.type_url, &any.value, &Limits::default()))
-            .unwrap_or_else(|| json!({"@type": any.type_url, "value": BASE64_STANDARD.encode(&any.value)}))
-    };
-    let details: Vec<Value> = status.details.iter().map(detail).collect();
-    let body = json!({"code": status.code, "message": status.message, "details": details});
-    body.to_string().into_bytes()
+    let limits = Limits::default();
+    let mut out = format!("{{\"code\":{},\"message\":", status.code).into_bytes();
+    put_text(&mut out, &status.message);
+    out.extend_from_slice(b",\"details\":[");
+    for (position, detail) in status.details.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        let mut known =
+            |tables: &Tables| write::any(tables, &detail.type_url, &detail.value, &limits, &mut out).is_ok();
+        if !schema.is_some_and(|schema| known(schema.tables())) && !known(own_tables()) {
+            out.extend_from_slice(b"{\"@type\":");
+            put_text(&mut out, &detail.type_url);
+            let value = BASE64_STANDARD.encode(&detail.value);
+            out.extend_from_slice(format!(",\"value\":\"{value}\"}}").as_bytes());
+        }
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // What is a str is UTF-8: this cannot fail.
+    let _ = json::put_string(out, text.as_bytes());
 }
 
 /// Reads a `grpc-message`: percent-decoded where it can be, and never an error.
@@ -184,9 +201,12 @@ pub fn encode_message(text: &str) -> String {
 }
 
 /// Details this project writes itself.
-fn own_pool() -> &'static DescriptorPool {
-    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
-    POOL.get_or_init(|| DescriptorPool::decode(mesh_proto::DESCRIPTORS).unwrap_or_default())
+fn own_tables() -> &'static Tables {
+    static TABLES: OnceLock<Tables> = OnceLock::new();
+    TABLES.get_or_init(|| {
+        let pool = DescriptorPool::decode(mesh_proto::DESCRIPTORS).unwrap_or_default();
+        table::tables(&pool, &Features::default())
+    })
 }
 
 fn cut(mut text: String) -> String {

@@ -1,4 +1,5 @@
-//! `quotes`: an ordinary gRPC service in the market domain, with all four kinds of calls. It knows nothing of the mesh.
+//! `quotes`: an ordinary gRPC service in the market domain, with all four kinds of calls, and with gRPC reflection. It knows
+//! nothing of the mesh.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -89,7 +90,11 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         orders: AtomicU64::new(0),
         stopping: stopping.clone(),
     }));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()?;
     let server = tonic::transport::Server::builder()
+        .add_service(reflection)
         .add_service(QuotesServer::new(service))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped(stopping.clone()));
     tokio::spawn(async move {

@@ -82,6 +82,7 @@ fn summary(resource: &Resource) -> String {
                 }
                 Some(schema_source::Source::Hash(hash)) => format!("schema {}", short_hash(&hash)),
                 Some(schema_source::Source::File(file)) => format!("schema in {file}"),
+                Some(schema_source::Source::Reflection(_)) => "schema by reflection".into(),
             };
             format!("{protocol}, {schema}")
         }

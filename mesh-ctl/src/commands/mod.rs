@@ -2,12 +2,15 @@
 
 pub(crate) mod apply;
 pub(crate) mod ca;
+pub(crate) mod call;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod get;
 pub(crate) mod instances;
 pub(crate) mod jwt;
+pub(crate) mod lint;
+pub(crate) mod openapi;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod validate;
@@ -30,6 +33,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => get::run(global, args).await,
         Command::Delete(args) => delete::run(global, args).await,
         Command::Validate(args) => validate::run(global, &args),
+        Command::Lint(args) => lint::run(global, args).await,
+        Command::Openapi(args) => openapi::run(global, args).await,
+        Command::Call(args) => call::run(global, args).await,
         Command::Diff(args) => diff::run(global, args).await,
         Command::Status(args) => status::run(global, args).await,
         Command::Instances(args) => instances::run(global, args).await,
@@ -49,7 +55,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
 }
 
 /// The resource inside a stored document; a server may leave it out.
-fn resource_of(stored: &StoredDocument) -> Option<&Resource> {
+pub(crate) fn resource_of(stored: &StoredDocument) -> Option<&Resource> {
     stored
         .document
         .as_ref()

@@ -10,6 +10,7 @@ mod access_policy;
 mod instance;
 mod jwt_provider;
 mod mesh;
+mod rest;
 mod schema;
 mod service;
 mod trust_bundle;
@@ -22,10 +23,10 @@ pub use jwt_provider::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, Jwk, JwkMaterial, JwtAlgorithm, JwtProvider, KeySet, KeySource,
 };
 pub use mesh::{MESH_NAME, Mesh};
+pub use rest::{ErrorForm, Rest, Sse, UnknownInput};
 pub use schema::{SCHEMA_BYTES_MAX, Schema, SchemaHash};
 pub use service::{
     Balance, BalanceAlgorithm, LocalityPreference, Protocol, Retry, SchemaSource, Service, TIMEOUT_DEFAULT,
-    UnknownInput,
 };
 pub use trust_bundle::{TRUST_ANCHORS_MAX, TrustBundle};
 

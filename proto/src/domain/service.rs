@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SchemaHash, duration, metadata};
+use super::{Rest, SchemaHash, duration, metadata};
 use crate::fault::{Check, Faults};
 use crate::name::{ServiceName, quote};
 use crate::v1::{self, balance_policy, schema_source};
@@ -24,10 +24,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// Its compiled descriptors, if it has any.
     pub schema: Option<SchemaSource>,
-    /// Query parameters that name no field.
-    pub unknown_query: UnknownInput,
-    /// JSON body fields that name no field.
-    pub unknown_fields: UnknownInput,
+    /// How HTTP/JSON callers are read and answered.
+    pub rest: Rest,
     /// Bound of a unary call without a deadline; `None` leaves it to the mesh's default.
     pub timeout: Option<Duration>,
     /// How long nothing may move on a stream, zero for no bound; `None` leaves it to the default.
@@ -54,15 +52,8 @@ pub enum SchemaSource {
     Inline(Vec<u8>),
     /// In a stored schema.
     Hash(SchemaHash),
-}
-
-/// What to do with input that names nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownInput {
-    /// Answer 400.
-    Reject,
-    /// Go on without it.
-    Ignore,
+    /// With the service itself, which is asked by gRPC reflection.
+    Reflection,
 }
 
 /// How often, and how much in all, a call that never reached the service is tried again.
@@ -135,25 +126,7 @@ impl TryFrom<v1::Service> for Service {
         let schema = spec
             .schema
             .and_then(|source| check.part("spec.schema", read_schema(source)));
-        if schema.is_some() && protocol == Some(Protocol::HttpJson) {
-            check.fault(
-                "spec.schema",
-                "belongs to protocol grpc; a http-json service is passed through as HTTP",
-            );
-        }
-        let rest = spec.rest.unwrap_or_default();
-        let unknown_query = read_unknown(
-            "spec.rest.unknownQuery",
-            rest.unknown_query,
-            UnknownInput::Reject,
-            &mut check,
-        );
-        let unknown_fields = read_unknown(
-            "spec.rest.unknownFields",
-            rest.unknown_fields,
-            UnknownInput::Ignore,
-            &mut check,
-        );
+        let rest = check.part("spec.rest", Rest::try_from(spec.rest.unwrap_or_default()));
         let timeout = timeout("spec.timeout", spec.timeout, &mut check);
         let stream_idle = duration(
             "spec.streamIdle",
@@ -174,8 +147,7 @@ impl TryFrom<v1::Service> for Service {
                 name: name?.0,
                 protocol: protocol?,
                 schema,
-                unknown_query,
-                unknown_fields,
+                rest: rest?,
                 timeout,
                 stream_idle,
                 retry,
@@ -199,7 +171,7 @@ fn read_schema(source: v1::SchemaSource) -> Result<SchemaSource, Faults> {
     match source.source {
         None => Err(Faults::one(
             "",
-            "is blank; write file, inline or hash, or leave it out",
+            "is blank; write file, inline, hash or reflection, or leave it out",
         )),
         Some(schema_source::Source::File(file)) => Err(Faults::one(
             "file",
@@ -215,18 +187,11 @@ fn read_schema(source: v1::SchemaSource) -> Result<SchemaSource, Faults> {
         Some(schema_source::Source::Hash(hash)) => SchemaHash::parse(&hash)
             .map(SchemaSource::Hash)
             .map_err(|why| Faults::one("hash", why)),
-    }
-}
-
-fn read_unknown(place: &str, value: i32, default: UnknownInput, check: &mut Check) -> UnknownInput {
-    match v1::Unknown::try_from(value) {
-        Ok(v1::Unknown::Unspecified) => default,
-        Ok(v1::Unknown::Reject) => UnknownInput::Reject,
-        Ok(v1::Unknown::Ignore) => UnknownInput::Ignore,
-        Err(_) => {
-            check.fault(place, format!("{value} is not known; write reject or ignore"));
-            default
-        }
+        Some(schema_source::Source::Reflection(true)) => Ok(SchemaSource::Reflection),
+        Some(schema_source::Source::Reflection(false)) => Err(Faults::one(
+            "reflection",
+            "is false; write true, or leave schema out",
+        )),
     }
 }
 

@@ -184,3 +184,66 @@ fn a_schema_is_named_by_the_hash_of_its_bytes() {
             .contains("metadata.name: is not the hash")
     );
 }
+
+/// What is wrong with a Service that has these switches.
+fn with_rest(rest: &str) -> String {
+    faults(&format!(
+        "apiVersion: mesh/v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{protocol: grpc, rest: {rest}}}\n"
+    ))
+}
+
+#[test]
+fn switches_that_are_none_are_refused_by_place() {
+    for (rest, place) in [
+        ("{unknownQuery: drop}", "spec.rest.unknownQuery"),
+        ("{duplicateKeys: first}", "spec.rest.duplicateKeys"),
+        ("{printDefaults: 'yes'}", "spec.rest.printDefaults"),
+        (
+            "{sse: {heartbeat: 0.1s}}",
+            "spec.rest.sse.heartbeat: 100ms is under 1s",
+        ),
+        (
+            "{sse: {heartbeat: 600s}}",
+            "spec.rest.sse.heartbeat: 600s is over 300s",
+        ),
+        ("{ignoredQuery: ['']}", "spec.rest.ignoredQuery[0]: is blank"),
+        (
+            "{ignoredQuery: [a, b, a]}",
+            "spec.rest.ignoredQuery[2]: \"a\" stands here twice",
+        ),
+        (
+            "{enumsAsNumbers: true, enumPrefix: strip}",
+            "spec.rest.enumPrefix: strip says nothing",
+        ),
+        ("{speed: high}", "spec.rest.speed: is not known here"),
+    ] {
+        let told = with_rest(rest);
+        assert!(told.contains(place), "{place}\n{told}");
+    }
+}
+
+#[test]
+fn every_switch_has_a_word_and_without_any_the_defaults_are_the_strict_ones() {
+    let all = "{unknownQuery: ignore, unknownFields: reject, ignoredQuery: [utm_source], unknownEnums: ignore, \
+        duplicateKeys: last, excessBody: ignore, plusInQuery: literal, reservedExpansion: decode, printDefaults: true, \
+        protoNames: true, enumPrefix: strip, enumCase: any, errors: problem, unannotated: true, metadataPrefix: strip, \
+        compression: never, sse: {heartbeat: 15s, ids: true}}";
+    assert_eq!(with_rest(all), "");
+    let rest = Rest::try_from(v1::RestOptions::default()).unwrap();
+    assert_eq!(rest, Rest::default());
+    assert_eq!(
+        (
+            rest.unknown_query,
+            rest.unknown_fields,
+            rest.unknown_enums,
+            rest.excess_body
+        ),
+        (
+            UnknownInput::Reject,
+            UnknownInput::Ignore,
+            UnknownInput::Reject,
+            UnknownInput::Reject
+        )
+    );
+    assert!(!rest.duplicate_keys && !rest.unannotated && rest.compress && rest.sse.heartbeat.is_none());
+}

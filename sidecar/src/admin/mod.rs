@@ -3,17 +3,19 @@
 //! Loopback keeps other hosts out, but not a web page in a browser on this one: so the name asked for must be a loopback
 //! one, and requests that a page of another origin causes are refused.
 
+mod docs;
 mod views;
 
 pub use views::resources as resources_view;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +26,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
+use crate::openapi;
 use crate::readiness::Readiness;
+use crate::reflect;
 use crate::xds::identity::Renewals;
 use crate::xds::numbers::Numbers;
 
@@ -32,7 +36,8 @@ use crate::xds::numbers::Numbers;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 64;
 
-const PATHS: &str = "GET /live, GET /ready, GET /config, GET /resources, GET /endpoints, GET /certificates, \
+const PATHS: &str = "GET /live, GET /ready, GET /config, GET /resources, GET /schemas, GET /endpoints, \
+                     GET /openapi.json, GET /docs, GET /certificates, \
                      POST /certificates/renew, POST /drain";
 
 /// What the admin page shows and does.
@@ -45,8 +50,12 @@ pub struct Admin {
     pub numbers: Arc<Numbers>,
     /// Every resource with its version.
     pub resources: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// How asking services for their schemas goes.
+    pub reflection: reflect::Status,
     /// Asks for a new certificate, where there is one.
     pub renewals: Option<Renewals>,
+    /// Where the edge listens, if there is one.
+    pub edge: Option<SocketAddr>,
     /// Begins the end, as SIGTERM does.
     pub drain: CancellationToken,
 }
@@ -57,7 +66,12 @@ type Answer = Response<Full<Bytes>>;
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     serve_http(listener, stop, move |request| {
         let admin = admin.clone();
-        async move { admin.answer(&request).await }
+        async move {
+            if request.method() == Method::POST && request.uri().path() == "/docs/try" {
+                return admin.try_out(request).await;
+            }
+            admin.answer(&request).await
+        }
     })
     .await;
 }
@@ -126,9 +140,17 @@ impl Admin {
             (&Method::GET, "/ready") => self.ready(),
             (&Method::GET, "/config") => json(StatusCode::OK, &self.shared.config.to_json()),
             (&Method::GET, "/resources") => json(StatusCode::OK, &(self.resources)()),
+            (&Method::GET, "/schemas") => json(
+                StatusCode::OK,
+                &views::schemas(&self.shared.snapshot(), &self.reflection.to_json()),
+            ),
             (&Method::GET, "/endpoints") => json(
                 StatusCode::OK,
                 &views::endpoints(&self.shared.snapshot().resources),
+            ),
+            (&Method::GET, "/openapi.json") => json(
+                StatusCode::OK,
+                &openapi::document(&self.shared.config, &self.shared.snapshot(), self.edge),
             ),
             (&Method::GET, "/certificates") => self.certificates(),
             (&Method::POST, "/certificates/renew") => self.renew().await,
@@ -136,10 +158,31 @@ impl Admin {
                 self.drain.cancel();
                 json(StatusCode::ACCEPTED, &json!({"draining": true}))
             }
+            (&Method::GET, path) if docs::file(path).is_some() => {
+                docs::file(path).unwrap_or_else(|| text(String::new()))
+            }
             (method, path) => {
                 let why = format!("there is no {method} {path}; there are {PATHS}");
                 problem(StatusCode::NOT_FOUND, &why)
             }
+        }
+    }
+
+    /// Makes a call to the edge for the documentation page.
+    async fn try_out(&self, request: Request<Incoming>) -> Answer {
+        if !docs::is_from_page(request.headers()) {
+            return problem(
+                StatusCode::FORBIDDEN,
+                "only the page at /docs may have calls made",
+            );
+        }
+        if let Err(why) = has_local_name(request.headers()) {
+            return problem(StatusCode::FORBIDDEN, why);
+        }
+        let edge = self.shared.config.edge.as_ref().filter(|edge| edge.tls.is_none());
+        match docs::make(request, self.edge.filter(|_| edge.is_some())).await {
+            Ok(answer) => json(StatusCode::OK, &answer),
+            Err((status, why)) => problem(status, &why),
         }
     }
 
@@ -186,7 +229,11 @@ fn from_this_host<B>(request: &Request<B>) -> Result<(), &'static str> {
     if request.headers().contains_key(ORIGIN) {
         return Err("requests from web pages are refused");
     }
-    let Some(host) = request.headers().get(HOST) else {
+    has_local_name(request.headers())
+}
+
+fn has_local_name(headers: &HeaderMap) -> Result<(), &'static str> {
+    let Some(host) = headers.get(HOST) else {
         return Ok(());
     };
     let host = host.to_str().unwrap_or("");

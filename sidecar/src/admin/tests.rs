@@ -26,7 +26,9 @@ async fn page() -> (SocketAddr, Arc<Admin>) {
         readiness: Arc::new(Readiness::new([Need::Certificate])),
         numbers: Numbers::new(&meter),
         resources: Arc::new(|| json!({"resources": {}})),
+        reflection: reflect::Status::default(),
         renewals: None,
+        edge: None,
         drain: CancellationToken::new(),
     });
     let listener = accept::bind(SocketAddr::from(([127, 0, 0, 1], 0)), false).unwrap();
@@ -97,7 +99,18 @@ async fn a_web_page_in_a_browser_on_this_host_can_neither_read_nor_drain() {
 #[tokio::test]
 async fn every_page_is_there_and_shows_no_secret() {
     let (address, _) = page().await;
-    for page in ["/live", "/config", "/resources", "/endpoints", "/certificates"] {
+    for page in [
+        "/live",
+        "/config",
+        "/resources",
+        "/schemas",
+        "/openapi.json",
+        "/docs",
+        "/docs/docs.js",
+        "/docs/docs.css",
+        "/endpoints",
+        "/certificates",
+    ] {
         let answer = ask(address, &format!("GET {page}"), "host: localhost\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{page} {answer}");
     }

@@ -9,10 +9,10 @@ use mesh_proto::kind::Kind;
 use mesh_proto::v1::document::Resource;
 use serde_json::{Map, Value, json};
 
-use crate::Resources;
 use crate::shared::Phase;
 use crate::xds::holdings::Holdings;
 use crate::xds::numbers::Numbers;
+use crate::{Resources, Snapshot};
 
 pub(super) fn ready(phase: Phase, missing: &[&str], numbers: &Numbers) -> Value {
     json!({
@@ -56,6 +56,28 @@ pub fn resources(holdings: &Holdings) -> Value {
         "policiesKnown": holdings.policies_known.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "refusedPolicies": holdings.closed,
     })
+}
+
+/// Every service that has a schema, or is asked for one, with where it comes from and what it offers.
+pub(super) fn schemas(snapshot: &Snapshot, reflection: &Value) -> Value {
+    let mut services = Map::new();
+    for entry in &snapshot.services {
+        if entry.schema.is_none() && !entry.tells_schema {
+            continue;
+        }
+        let schema = entry.schema.as_ref();
+        services.insert(
+            entry.name.to_string(),
+            json!({
+                "source": if entry.tells_schema { "reflection" } else { "document" },
+                "services": schema.map(|schema| schema.services().collect::<Vec<_>>()),
+                "methods": schema.map(|schema| schema.methods().count()),
+                "unannotated": entry.rest.unannotated,
+                "reflection": reflection.get(entry.name.as_str()),
+            }),
+        );
+    }
+    json!({"schemas": services, "ambiguousAtEdge": snapshot.edge.ambiguous})
 }
 
 pub(super) fn endpoints(resources: &Resources) -> Value {

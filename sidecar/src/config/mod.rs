@@ -4,6 +4,7 @@
 //!  YAML file ──raw──► leaves by place ◄── MESH_SIDECAR_… ──read──► Config, or every fault with its place
 //! ```
 
+mod edge;
 mod node;
 mod raw;
 mod read;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 use mesh_proto::domain::Locality;
 use mesh_proto::name::{InstanceName, ServiceName, TrustDomain};
+
+use crate::gates::cors::Cors;
 
 /// Beginning of the names of environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "MESH_SIDECAR_";
@@ -85,6 +88,8 @@ pub enum Source {
     Control(Control),
     /// A file or a folder of documents, watched: standalone.
     Files(PathBuf),
+    /// Documents that the program itself makes up, as text: they never change.
+    Documents(Arc<str>),
 }
 
 /// How xds-lite is reached.
@@ -138,6 +143,10 @@ pub struct Edge {
     pub tls: Option<EdgeTls>,
     /// What can be reached.
     pub expose: Vec<Exposed>,
+    /// The path under which it describes itself as OpenAPI; without it the world is not told.
+    pub openapi: Option<Arc<str>>,
+    /// Which pages of other origins may call; without it no browser lets any.
+    pub cors: Option<Cors>,
 }
 
 /// The certificate shown to the world.

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use mesh_proto::fault::{Check, Faults};
-use mesh_proto::name::{ServiceName, TrustDomain};
+use mesh_proto::name::TrustDomain;
 
-use super::raw::{Leaf, Raw, RawExposed, Typed};
-use super::values::{Reader, duration, read_file, read_prefix};
-use super::{AccessLog, Config, Control, Drain, Edge, EdgeTls, Exposed, Inbound, Outbound, Source, TlsFiles};
+use super::raw::{Leaf, Raw, Typed};
+use super::values::{Reader, duration, read_file};
+use super::{AccessLog, Config, Control, Drain, Inbound, Outbound, Source, TlsFiles};
 
 const THREADS_MAX: u64 = 64;
 /// Data threads where nothing is said: as many as there are cores, up to this.
@@ -219,13 +219,7 @@ impl Reader<'_> {
             self.check
                 .fault(place, "has port 0; write the port the app listens on");
         }
-        let plaintext = match self.raw.leaves.get("inbound.plaintext") {
-            Some(Leaf {
-                value: Typed::Truth(truth),
-                ..
-            }) => *truth,
-            _ => false,
-        };
+        let plaintext = self.truth("inbound.plaintext");
         let identity = ["tls", "control"];
         if !plaintext
             && !identity
@@ -254,76 +248,6 @@ impl Reader<'_> {
             "write where the app connects, such as 127.0.0.1:15001",
         );
         Some(Outbound { listen: listen? })
-    }
-
-    fn edge(&mut self) -> Option<Edge> {
-        if !self.raw.sections.contains("edge") {
-            return None;
-        }
-        let listen = self.address(
-            "edge.listen",
-            "write where the world connects, such as 0.0.0.0:8080",
-        );
-        let tls = if self.raw.sections.contains("edge.tls") {
-            let certificate =
-                self.required("edge.tls.certificate", "write the file of the certificate chain");
-            let key = self.required("edge.tls.key", "write the file of its private key");
-            certificate.zip(key).and_then(|(certificate, key)| {
-                Some(EdgeTls {
-                    certificate: self.as_path(&certificate)?,
-                    key: self.as_path(&key)?,
-                })
-            })
-        } else {
-            None
-        };
-        let expose = self.exposed();
-        Some(Edge {
-            listen: listen?,
-            tls,
-            expose,
-        })
-    }
-
-    fn exposed(&mut self) -> Vec<Exposed> {
-        let place = self.place_of("edge.expose");
-        let entries = match self.raw.leaves.get("edge.expose") {
-            Some(Leaf {
-                value: Typed::Exposed(entries),
-                ..
-            }) => entries.clone(),
-            _ => Vec::new(),
-        };
-        if entries.is_empty() {
-            self.missing(
-                "edge.expose",
-                "name at least one service, such as [{service: market.quotes}]",
-            );
-        }
-        self.few(&place, entries.len());
-        let mut exposed: Vec<Exposed> = Vec::new();
-        for (index, entry) in entries.into_iter().enumerate() {
-            let here = format!("{place}[{index}]");
-            let Some(entry) = self.check.part(&here, read_exposed(&entry)) else {
-                continue;
-            };
-            for other in &exposed {
-                if other.service == entry.service {
-                    self.check.fault(
-                        format!("{here}.service"),
-                        format!("{} stands here twice", entry.service),
-                    );
-                }
-                if other.prefix.is_some() && other.prefix == entry.prefix {
-                    self.check.fault(
-                        format!("{here}.prefix"),
-                        format!("belongs to {} already", other.service),
-                    );
-                }
-            }
-            exposed.push(entry);
-        }
-        exposed
     }
 
     fn threads(&mut self) -> usize {
@@ -413,14 +337,4 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn read_exposed(entry: &RawExposed) -> Result<Exposed, Faults> {
-    let mut check = Check::default();
-    let service = check.leaf("service", ServiceName::parse(&entry.service));
-    let prefix = entry
-        .prefix
-        .as_deref()
-        .and_then(|prefix| check.leaf("prefix", read_prefix(prefix)));
-    check.finish(service.map(|service| Exposed { service, prefix }))
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{AccessLog, Config, Source};
+use crate::gates::cors::Cors;
 
 impl Config {
     /// As JSON, in the form of the file, with defaults and overrides filled in.
@@ -34,6 +35,8 @@ impl Config {
                     "service": exposed.service.as_str(),
                     "prefix": exposed.prefix.as_deref(),
                 })).collect::<Vec<_>>(),
+                "openapi": edge.openapi.as_ref().map(|path| json!({"path": &**path})),
+                "cors": edge.cors.as_ref().map(shown_cors),
             })),
             "dependencies": self.dependencies.iter().map(mesh_proto::name::ServiceName::as_str).collect::<Vec<_>>(),
             "admin": self.admin.map(|listen| json!({"listen": listen})),
@@ -63,10 +66,22 @@ impl Config {
                 });
             }
             Source::Files(path) => shown["resources"] = json!({"file": path}),
+            Source::Documents(_) => {}
         }
         if let Value::Object(entries) = &mut shown {
             entries.retain(|_, value| !value.is_null());
         }
         shown
     }
+}
+
+fn shown_cors(cors: &Cors) -> Value {
+    let names = |names: &[http::HeaderName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "origins": cors.origins.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "headers": cors.headers.as_deref().map_or_else(|| vec!["*".to_owned()], names),
+        "expose": names(&cors.expose),
+        "credentials": cors.credentials,
+        "maxAge": format!("{}ms", cors.max_age.as_millis()),
+    })
 }

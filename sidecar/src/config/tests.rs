@@ -280,6 +280,65 @@ fn each_setting_of_the_wrong_type_is_refused_at_its_place_and_only_there() {
     }
 }
 
+/// The good configuration with a CORS policy, or what is wrong with it.
+fn with_cors(cors: &str) -> Result<Config, String> {
+    let from = "edge: {listen: '0.0.0.0:8080',";
+    assert!(GOOD.contains(from));
+    read(&GOOD.replace(from, &format!("{from} cors: {cors},")), &[])
+}
+
+#[test]
+fn a_cors_policy_names_origins_and_what_their_pages_may_send_and_read() {
+    let config = with_cors(
+        "{origins: ['https://app.example.com', 'https://*.example.org'], headers: [X-Tenant], expose: [x-total], \
+         credentials: true, maxAge: 1h}",
+    )
+    .unwrap();
+    let cors = config.edge.as_ref().and_then(|edge| edge.cors.clone()).unwrap();
+    assert_eq!(cors.origins.len(), 2);
+    assert_eq!(cors.headers.unwrap(), ["x-tenant"]);
+    assert_eq!(cors.expose, ["x-total"]);
+    assert!(cors.credentials);
+    assert_eq!(cors.max_age, Duration::from_secs(3600));
+    assert_eq!(
+        config.to_json()["edge"]["cors"]["origins"][1],
+        "https://*.example.org"
+    );
+    let all = with_cors("{origins: ['*'], headers: ['*']}").unwrap();
+    assert!(all.edge.and_then(|edge| edge.cors).unwrap().headers.is_none());
+}
+
+#[test]
+fn a_cors_policy_that_lets_nobody_or_too_many_in_is_refused() {
+    for (cors, place) in [
+        ("{}", "edge.cors.origins: is missing"),
+        ("{origins: []}", "edge.cors.origins: is missing"),
+        (
+            "{origins: [app.example.com]}",
+            "edge.cors.origins[0]: \"app.example.com\" has no scheme",
+        ),
+        (
+            "{origins: ['https://a.b'], headers: ['x y']}",
+            "edge.cors.headers[0]: \"x y\" is not a header name",
+        ),
+        (
+            "{origins: ['https://a.b'], maxAge: 25h}",
+            "edge.cors.maxAge: is over",
+        ),
+        (
+            "{origins: ['*'], credentials: true}",
+            "edge.cors.credentials: cannot go with the origin *",
+        ),
+        (
+            "{origins: ['https://a.b'], methods: [GET]}",
+            "edge.cors.methods: is not a setting",
+        ),
+    ] {
+        let told = with_cors(cors).unwrap_err();
+        assert!(told.contains(place), "{place}\n{told}");
+    }
+}
+
 #[test]
 fn durations_need_a_unit() {
     for bad in [

@@ -42,17 +42,29 @@ impl Reader<'_> {
     }
 
     pub(super) fn services(&mut self, key: &'static str) -> Vec<ServiceName> {
+        self.each(key, ServiceName::parse)
+    }
+
+    /// Every entry of a list, read; those that cannot be are told each by its place.
+    pub(super) fn each<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let place = self.place_of(key);
         let texts = self.texts(key);
         self.few(&place, texts.len());
-        let mut services = Vec::new();
+        let mut all = Vec::new();
         for (index, text) in texts.iter().enumerate() {
-            services.extend(
-                self.check
-                    .leaf(&format!("{place}[{index}]"), ServiceName::parse(text)),
-            );
+            all.extend(self.check.leaf(&format!("{place}[{index}]"), read(text)));
         }
-        services
+        all
+    }
+
+    pub(super) fn truth(&self, key: &'static str) -> bool {
+        matches!(
+            self.raw.leaves.get(key),
+            Some(Leaf {
+                value: Typed::Truth(true),
+                ..
+            })
+        )
     }
 
     pub(super) fn few(&mut self, place: &str, entries: usize) {

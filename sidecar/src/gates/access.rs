@@ -104,6 +104,12 @@ impl Access {
         !matches!(self, Access::Open)
     }
 
+    /// Whether some rule asks for a token.
+    #[must_use]
+    pub fn asks_for_tokens(&self) -> bool {
+        matches!(self, Access::Rules(rules) if rules.iter().any(|rule| rule.rule.jwt.is_some()))
+    }
+
     /// Judges a call without looking at a token.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
+use crate::headers::is_grpc;
 use crate::reason::{Reason, Rejection};
 
 /// Longest path with query, in bytes.
@@ -15,12 +16,13 @@ pub const URI_BYTES_MAX: usize = 8 << 10;
 /// Judges a request's framing.
 ///
 /// # Errors
-/// [`Reason::RequestMalformed`], with the rule that was broken.
+/// [`Reason::RequestMalformed`], with the rule that was broken; [`Reason::UriTooLong`]; what is no gRPC but says so.
 pub fn check(head: &Parts) -> Result<(), Rejection> {
     let refuse = |why: &str| Err(Rejection::new(Reason::RequestMalformed, why));
     let headers = &head.headers;
     if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > URI_BYTES_MAX {
-        return refuse("the path and query are longer than 8 KiB");
+        let message = "the path and query are longer than 8 KiB";
+        return Err(Rejection::new(Reason::UriTooLong, message));
     }
     if !head.uri.path().starts_with('/') {
         return refuse("the path must begin with /");
@@ -60,6 +62,23 @@ pub fn check(head: &Parts) -> Result<(), Rejection> {
         }
     } else if headers.contains_key(TRANSFER_ENCODING) {
         return refuse("HTTP/2 has no transfer codings");
+    }
+    if is_grpc(headers) {
+        check_grpc(head)?;
+    }
+    Ok(())
+}
+
+/// gRPC is POST over HTTP/2; anything else that says it is gRPC goes nowhere.
+fn check_grpc(head: &Parts) -> Result<(), Rejection> {
+    if head.method != Method::POST {
+        return Err(Rejection {
+            allow: Some("POST".into()),
+            ..Rejection::new(Reason::MethodNotAllowed, "gRPC calls are POST requests")
+        });
+    }
+    if head.version < Version::HTTP_2 {
+        return Err(Rejection::new(Reason::VersionTooOld, "gRPC needs HTTP/2"));
     }
     Ok(())
 }
@@ -113,6 +132,30 @@ mod tests {
         assert!(!judged(Version::HTTP_2, "*", &[]));
         assert!(!judged(Version::HTTP_2, &format!("/{}", "a".repeat(9000)), &[]));
         assert!(judged(Version::HTTP_2, "/pkg.Service/Method", &[]));
+    }
+
+    #[test]
+    fn grpc_is_a_post_over_http_2_and_a_long_uri_has_a_status_of_its_own() {
+        let refused = |method: &str, version: Version, uri: &str| {
+            let request = http::Request::builder()
+                .method(method)
+                .version(version)
+                .uri(uri)
+                .header("host", "x")
+                .header("content-type", "application/grpc+proto");
+            let head = request.body(()).unwrap().into_parts().0;
+            check(&head)
+                .err()
+                .map(|rejection| (rejection.reason.http(), rejection.allow))
+        };
+        assert_eq!(refused("POST", Version::HTTP_2, "/a.B/C"), None);
+        assert_eq!(
+            refused("GET", Version::HTTP_2, "/a.B/C"),
+            Some((405, Some("POST".into())))
+        );
+        assert_eq!(refused("POST", Version::HTTP_11, "/a.B/C"), Some((505, None)));
+        let long = format!("/{}", "a".repeat(URI_BYTES_MAX));
+        assert_eq!(refused("POST", Version::HTTP_2, &long), Some((414, None)));
     }
 
     #[test]

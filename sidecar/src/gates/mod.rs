@@ -7,5 +7,6 @@
 //! None waits, none touches a body, none knows a socket; time is an argument.
 
 pub mod access;
+pub mod cors;
 pub mod framing;
 pub mod jwt;

@@ -80,7 +80,7 @@ pub struct Outcome {
     pub service: Option<ServiceName>,
     /// `package.Service/Method` if a schema knows it.
     pub method: Option<Arc<str>>,
-    /// `grpc`, `rest` or `http`.
+    /// `grpc`, `grpc-web`, `connect`, `rest` or `http`.
     pub protocol: &'static str,
     /// The gRPC code, or for plain HTTP the status.
     pub code: u16,

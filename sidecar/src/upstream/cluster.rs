@@ -116,8 +116,13 @@ impl Cluster {
     }
 
     fn reset(&self, error: &(dyn std::error::Error + 'static)) -> Rejection {
-        let message = format!("{} ended the call without an answer", self.service);
-        Rejection::new(Reason::UpstreamReset, message).with_detail(describe(error))
+        let without_answer = || {
+            let message = format!("{} ended the call without an answer", self.service);
+            Rejection::new(Reason::UpstreamReset, message)
+        };
+        http2::refused_here(error)
+            .unwrap_or_else(without_answer)
+            .with_detail(describe(error))
     }
 
     /// Prefers, in this order: local ones that do not rest, any that do not rest, any at all. Never one that was tried.

@@ -202,6 +202,8 @@ impl Endpoint {
             Ok(_) => {
                 self.failures.set(0);
                 self.rests_until.set(None);
+                // Whoever answers now may be another version than before.
+                worker.shared.connected(&self.key.service);
             }
             Err(why) => {
                 let failures = self.failures.get();

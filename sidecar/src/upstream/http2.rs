@@ -7,6 +7,7 @@
 //! ```
 
 use std::cell::Cell;
+use std::error::Error;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{BoxError, RequestBody};
 use crate::clock::Clock;
+use crate::reason::Rejection;
 use crate::wire::{KeepAlive, Limits, Order, Pulse, Tick, Wire, wire};
 
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -168,6 +170,27 @@ impl Future for Sending {
             pump,
             at: At::Data,
         })))
+    }
+}
+
+/// Why an answer was refused on this side of the connection, if it was. The library ends the stream where headers or trailers
+/// are over the limit, and the connection where they are so much over it that it stopped reading them.
+pub(crate) fn refused_here(error: &(dyn Error + 'static)) -> Option<Rejection> {
+    let error = error.downcast_ref::<h2::Error>()?;
+    if !error.is_library() {
+        return None;
+    }
+    let headers_over = "the service's headers or trailers are over 16 KiB";
+    match error.reason()? {
+        Reason::PROTOCOL_ERROR if error.is_reset() => {
+            let why = format!("{headers_over}, or break a rule of HTTP/2");
+            Some(Rejection::new(crate::reason::Reason::ResponseTooLarge, why))
+        }
+        Reason::ENHANCE_YOUR_CALM | Reason::COMPRESSION_ERROR => Some(Rejection::new(
+            crate::reason::Reason::ResponseTooLarge,
+            headers_over,
+        )),
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod connect;
 pub(crate) mod endpoint;
 mod http2;
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -25,6 +26,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::body::BoxError;
+use crate::reason::{Reason, Rejection};
 
 /// What a service answers, as it comes.
 pub(crate) enum Answer {
@@ -32,6 +34,13 @@ pub(crate) enum Answer {
     Http2(http2::Exchange),
     /// Over HTTP/1.1.
     Http1(Incoming),
+}
+
+/// What an answer that broke off on its way is told as.
+pub(crate) fn broken_off(error: &(dyn Error + 'static)) -> Rejection {
+    http2::refused_here(error)
+        .unwrap_or_else(|| Rejection::new(Reason::UpstreamReset, "the service broke its answer off"))
+        .with_detail(error.to_string())
 }
 
 impl Body for Answer {

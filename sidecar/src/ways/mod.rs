@@ -11,6 +11,7 @@ pub(crate) mod edge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -31,6 +32,7 @@ use crate::call::{Call, Speaks};
 use crate::clock::Ticket;
 use crate::deadline;
 use crate::gates::access::{self, Caller, First};
+use crate::gates::cors::is_preflight;
 use crate::headers::{self, GRPC_TIMEOUT};
 use crate::progress::{Bounds, Progress};
 use crate::reason::{Reason, Rejection};
@@ -40,6 +42,7 @@ use crate::translate::{self, Translation};
 use crate::upstream::Answer;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connect::Dial;
+use crate::websocket::Session;
 use crate::worker::{IN_FLIGHT_MAX, View, Worker};
 
 /// Which way a listener's calls go.
@@ -67,6 +70,8 @@ pub(crate) struct Connection {
     pub(crate) way: Way,
     pub(crate) peer: Rc<Peer>,
     pub(crate) caller: Option<Rc<Caller>>,
+    /// A call that goes on over a WebSocket once its handshake is out.
+    pub(crate) session: RefCell<Option<Box<Session>>>,
 }
 
 /// Answers one request; never fails, since step 2 turns every failure into an answer.
@@ -86,13 +91,26 @@ pub(crate) async fn answer(
         ticket,
         &mut head,
     );
+    let cors = match way {
+        Way::Edge => connection.worker.shared.cors.clone(),
+        Way::Inbound | Way::Outbound => None,
+    };
+    if let Some(policy) = cors.as_ref().filter(|_| is_preflight(&head)) {
+        return Ok(edge::preflight(&connection, policy, call, &head));
+    }
+    let grant = cors.as_ref().map(|policy| policy.grant(&head.headers));
     let answered = match way {
         Way::Inbound => inbound::serve(&connection, call, head, body).await,
         Way::Outbound => outbound::serve(&connection, call, head, body).await,
         Way::Edge => edge::serve(&connection, call, head, body).await,
     };
     // 2 rescue: what went wrong below becomes an answer the caller can read.
-    Ok(answered.unwrap_or_else(|(call, rejection)| refuse(call, &rejection)))
+    let mut response = answered.unwrap_or_else(|(call, rejection)| refuse(call, &rejection));
+    // Pages may read refusals as well as answers.
+    if let (Some(policy), Some(grant)) = (cors, grant) {
+        policy.mark(&grant, response.headers_mut());
+    }
+    Ok(response)
 }
 
 /// An answer, or the call with the reason it is refused for.
@@ -105,7 +123,11 @@ pub(crate) fn bound_time(
     entry: &ServiceEntry,
     unary: bool,
 ) -> Result<(), Rejection> {
-    call.deadline = deadline::of(&head.headers, unary.then_some(entry.timeout), call.started)?;
+    let otherwise = unary.then_some(entry.timeout);
+    call.deadline = match call.speaks {
+        Speaks::Connect(_) => deadline::of_connect(&head.headers, otherwise, call.started)?,
+        _ => deadline::of(&head.headers, otherwise, call.started)?,
+    };
     // A unary call has a deadline in any case; a stream without one ends when nothing moves on it.
     let idle = entry.stream_idle.filter(|_| !unary);
     call.ticket.progress.set_bounds(Bounds { unary, idle });
@@ -184,9 +206,8 @@ pub(crate) async fn forward(
     recognition: Recognition,
     mut head: Parts,
     body: Incoming,
-    mut call: Box<Call>,
+    call: Box<Call>,
 ) -> Answered {
-    let worker = call.worker.clone();
     let entry = &snapshot.services[recognition.service];
     let (body, translation) = match recognition.door {
         Door::Options(allow) => return Ok(translate::options(&allow, call)),
@@ -211,21 +232,27 @@ pub(crate) async fn forward(
                 None,
             )
         }
-        Door::Rest(found) => {
-            let translation = Translation::new(found, entry, &head);
-            let read = Box::pin(translate::request(
-                &translation.found,
-                &translation.options,
-                &mut head,
-                body,
-                &call,
-            ));
+        Door::Translated(caller) => {
+            let mut translation = Translation::new(caller, call.rpc.as_deref().unwrap_or(""), entry);
+            let read = Box::pin(translation.request(&mut head, body, &call));
             match within(&call.ticket.progress.clone(), read).await {
                 Ok(body) => (body, Some(translation)),
                 Err(rejection) => return Err((call, rejection)),
             }
         }
     };
+    upstream(cluster, head, body, translation, call).await
+}
+
+/// Step 11: upstream, and what comes back, as far as the caller's head needs it.
+pub(crate) async fn upstream(
+    cluster: &Cluster,
+    mut head: Parts,
+    body: RequestBody,
+    translation: Option<Box<Translation>>,
+    mut call: Box<Call>,
+) -> Answered {
+    let worker = call.worker.clone();
     if let Some(deadline) = call.deadline {
         head.headers
             .insert(GRPC_TIMEOUT, deadline::header(deadline, Instant::now()));
@@ -237,13 +264,22 @@ pub(crate) async fn forward(
     let sent = within(&progress, pin!(cluster.send(&worker, &mut call, head, body))).await;
     let response = match sent {
         Ok(response) => response,
-        Err(rejection) => return Err((call, rejection)),
+        // Where our own reset ended it, the reason is the request.
+        Err(rejection) => {
+            let rejection = progress.refused().unwrap_or(rejection);
+            return Err((call, rejection));
+        }
     };
     progress.answered();
     let Some(translation) = translation else {
         return Ok(pass_through(response, call));
     };
-    match within(&progress, Box::pin(translate::begin(translation, response))).await {
+    match within(
+        &progress,
+        Box::pin(translate::begin(translation, response, progress.clone())),
+    )
+    .await
+    {
         Ok(begun) => Ok(translate::answer(begun, call)),
         Err(rejection) => Err((call, rejection)),
     }

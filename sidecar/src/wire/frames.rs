@@ -160,7 +160,7 @@ mod tests {
     fn the_reserved_bit_is_no_part_of_a_stream() {
         let mut seen = None;
         Walker::of_server().walk(&frame(RST_STREAM, 0x8000_0005, 4), |head| {
-            seen = Some(head.stream)
+            seen = Some(head.stream);
         });
         assert_eq!(seen, Some(5));
     }
@@ -170,7 +170,7 @@ mod tests {
         let mut walker = Walker::of_server();
         let mut seen = Vec::new();
         walker.walk(&enhance_your_calm(7, "too_many_pings"), |head| {
-            seen.push(head.kind)
+            seen.push(head.kind);
         });
         assert_eq!(seen, [GOAWAY]);
         assert!(walker.is_between_frames());

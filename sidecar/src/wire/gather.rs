@@ -27,6 +27,8 @@ use super::pulse::{Order, Pulse};
 const WAITING_BYTES_MAX: usize = 256 << 10;
 /// What a buffer begins with, and what a spare one may not exceed.
 const BUFFER_BYTES: usize = 32 << 10;
+/// A piece of this size is written without being gathered, where nothing waits before it.
+const LARGE_BYTES: usize = 64 << 10;
 /// Buffers a thread keeps for the next connection that writes.
 const SPARE_BUFFERS_MAX: usize = 64;
 
@@ -243,12 +245,42 @@ impl<S: AsyncWrite + Unpin> Waiting<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Writes at once what is too large to be worth a copy; nothing waits before it.
+    fn poll_write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let count = match &written {
+            Poll::Ready(Ok(count)) => *count,
+            Poll::Ready(Err(_)) => 0,
+            Poll::Pending => {
+                self.pulse.waits(true, false);
+                return Poll::Pending;
+            }
+        };
+        self.pulse.waits(false, true);
+        if let Some(watch) = &mut self.watch {
+            let Watch {
+                written, accountant, ..
+            } = &mut **watch;
+            written.walk(bytes.get(..count).unwrap_or_default(), |head| {
+                accountant.sent(head)
+            });
+        }
+        written
+    }
+
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.buffer.len() - self.sent < WAITING_BYTES_MAX {
             Poll::Ready(Ok(()))
         } else {
             self.poll_send(cx)
         }
+    }
+}
+
+impl<S> Wire<S> {
+    /// The stream itself, once its [`Driver`] is gone.
+    pub(crate) fn into_stream(self) -> Option<S> {
+        Rc::into_inner(self.0).map(|waiting| waiting.into_inner().stream)
     }
 }
 
@@ -264,10 +296,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let mut waiting = self.0.borrow_mut();
         ready!(waiting.poll_room(cx))?;
-        for slice in slices {
-            waiting.take_in(slice);
+        if waiting.buffer.is_empty()
+            && let Some(large) = slices.iter().find(|slice| !slice.is_empty())
+            && large.len() >= LARGE_BYTES
+        {
+            return waiting.poll_write_through(cx, large);
         }
-        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+        let mut taken = 0;
+        for slice in slices {
+            let room = WAITING_BYTES_MAX.saturating_sub(waiting.buffer.len() - waiting.sent);
+            let part = slice.get(..room).unwrap_or(slice);
+            waiting.take_in(part);
+            taken += part.len();
+            if part.len() < slice.len() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -402,6 +447,27 @@ mod tests {
             "{}",
             capacity.get()
         );
+    }
+
+    #[tokio::test]
+    async fn a_large_piece_is_written_without_being_copied_and_in_its_place() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let (mut stream, driver) = gather(near);
+        let waiting = driver.waiting.clone();
+        let connection = async move {
+            stream.write_all(b"small").await.unwrap();
+            stream.write_all(&[7; 3 << 20]).await.unwrap();
+            stream.write_all(b"last").await.unwrap();
+            assert!(waiting.borrow().buffer.capacity() <= 2 * WAITING_BYTES_MAX);
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            far.read_to_end(&mut seen).await.unwrap();
+            seen
+        };
+        let ((), seen) = tokio::join!(drive(driver, connection), reading);
+        let wanted = [b"small".to_vec(), vec![7; 3 << 20], b"last".to_vec()].concat();
+        assert!(seen == wanted);
     }
 
     #[tokio::test]

@@ -248,7 +248,7 @@ mod tests {
         // A call every now and then keeps it.
         let busy = |pulse: &Pulse, now: Tick| {
             pulse.begin();
-            if now % 200 == 0 {
+            if now.is_multiple_of(200) {
                 pulse.call_began();
                 pulse.call_ended();
             }
@@ -323,7 +323,7 @@ mod tests {
         );
         let slow = |pulse: &Pulse, now: Tick| {
             pulse.begin();
-            pulse.waits(true, now % 50 == 0);
+            pulse.waits(true, now.is_multiple_of(50));
         };
         assert_eq!(first_order(299, slow), None);
     }

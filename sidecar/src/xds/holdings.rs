@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mesh_proto::domain::{AccessPolicy, SchemaHash, SchemaSource, Service};
 use mesh_proto::kind::Kind;
 use mesh_proto::name::ServiceName;
+use mesh_transcode::Schema;
 
 use super::judge::Value;
 use crate::Resources;
@@ -35,7 +36,7 @@ pub struct Holdings {
     by_kind: BTreeMap<Kind, BTreeMap<String, Holding>>,
     bytes: usize,
     /// Services as they were when their schema was last there; a newer one waits until its own is.
-    warm: BTreeMap<ServiceName, Arc<Service>>,
+    warm: BTreeMap<ServiceName, Warm>,
     /// See [`Resources::services_known`].
     pub services_known: BTreeSet<ServiceName>,
     /// See [`Resources::instances_known`].
@@ -45,6 +46,15 @@ pub struct Holdings {
     /// Policies that were refused and have no good predecessor, `<service>/<name>`. Each closes its service, as it would
     /// have: whoever wrote it did not mean the service to be open.
     pub closed: BTreeSet<String>,
+}
+
+/// A service that can be served.
+#[derive(Clone)]
+struct Warm {
+    service: Arc<Service>,
+    /// Its schema. Kept here too, since the one who pushes takes it out as soon as nobody is told to use it, which may be
+    /// before the next one has come.
+    schema: Option<(SchemaHash, Arc<Schema>)>,
 }
 
 impl Holdings {
@@ -135,7 +145,7 @@ impl Holdings {
                 _ => None,
             });
         waiting
-            .chain(self.warm.values())
+            .chain(self.warm.values().map(|warm| &warm.service))
             .filter_map(|service| schema_hash(service))
             .map(|hash| hash.as_str().to_owned())
             .collect()
@@ -162,7 +172,7 @@ impl Holdings {
 }
 
 /// Adds one value to what the data path sees.
-fn add(resources: &mut Resources, warm: &mut BTreeMap<ServiceName, Arc<Service>>, value: &Value) {
+fn add(resources: &mut Resources, warm: &mut BTreeMap<ServiceName, Warm>, value: &Value) {
     match value {
         Value::Mesh(mesh) => resources.mesh = Some(mesh.clone()),
         Value::TrustBundle(bundle) => {
@@ -178,8 +188,14 @@ fn add(resources: &mut Resources, warm: &mut BTreeMap<ServiceName, Arc<Service>>
         }
         Value::Service(service) => {
             let chosen = warmest(service, warm.get(&service.name), resources);
-            warm.insert(service.name.clone(), chosen.clone());
-            resources.services.insert(service.name.clone(), chosen);
+            if let Some((hash, schema)) = &chosen.schema {
+                let held = resources.schemas.entry(hash.clone());
+                held.or_insert_with(|| schema.clone());
+            }
+            resources
+                .services
+                .insert(service.name.clone(), chosen.service.clone());
+            warm.insert(service.name.clone(), chosen);
         }
         Value::Instance(instance) => {
             let siblings = resources.instances.entry(instance.name.service.clone());
@@ -195,12 +211,23 @@ fn add(resources: &mut Resources, warm: &mut BTreeMap<ServiceName, Arc<Service>>
 }
 
 /// The new service, or the one before it while only that one has its schema.
-fn warmest(new: &Arc<Service>, old: Option<&Arc<Service>>, resources: &Resources) -> Arc<Service> {
-    let warm =
-        |service: &Service| schema_hash(service).is_none_or(|hash| resources.schemas.contains_key(hash));
-    match old {
-        Some(old) if !warm(new) && warm(old) => old.clone(),
+fn warmest(new: &Arc<Service>, old: Option<&Warm>, resources: &Resources) -> Warm {
+    let schema_of = |service: &Service| {
+        let hash = schema_hash(service)?;
+        let kept = old
+            .and_then(|old| old.schema.clone())
+            .filter(|(kept, _)| kept == hash);
+        let pushed = resources.schemas.get(hash);
+        pushed.map(|schema| (hash.clone(), schema.clone())).or(kept)
+    };
+    let is_warm = |service: &Service| schema_hash(service).is_none() || schema_of(service).is_some();
+    let service = match old {
+        Some(old) if !is_warm(new) && is_warm(&old.service) => old.service.clone(),
         _ => new.clone(),
+    };
+    Warm {
+        schema: schema_of(&service),
+        service,
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Numbers {
     state: Arc<State>,
     refused: Counter<u64>,
     key_fetches: Counter<u64>,
+    reflections: Counter<u64>,
 }
 
 #[derive(Default)]
@@ -80,6 +81,10 @@ impl Numbers {
                 .u64_counter("mesh_sidecar_key_fetches")
                 .with_description("Fetches of JSON Web Key Sets, by result")
                 .build(),
+            reflections: meter
+                .u64_counter("mesh_sidecar_reflections")
+                .with_description("Services asked for their schemas by reflection, by result")
+                .build(),
             state,
         })
     }
@@ -137,10 +142,18 @@ impl Numbers {
 
     /// A key set was fetched, or not.
     pub fn key_fetch(&self, good: bool) {
-        let result = if good { "ok" } else { "failed" };
-        let labels = [opentelemetry::KeyValue::new("result", result)];
-        self.key_fetches.add(1, &labels);
+        self.key_fetches.add(1, &result(good));
     }
+
+    /// A service told its schema, or not.
+    pub fn reflection(&self, good: bool) {
+        self.reflections.add(1, &result(good));
+    }
+}
+
+fn result(good: bool) -> [opentelemetry::KeyValue; 1] {
+    let result = if good { "ok" } else { "failed" };
+    [opentelemetry::KeyValue::new("result", result)]
 }
 
 impl State {

@@ -37,12 +37,12 @@ pub fn load(config: &Config, files: &TlsFiles) -> Result<Credentials, Faults> {
     let service = &config.node.service;
     let domain_ok = match &config.source {
         Source::Control(control) => credentials.id.trust_domain() == control.trust_domain.as_str(),
-        Source::Files(_) => true,
+        Source::Files(_) | Source::Documents(_) => true,
     };
     if credentials.id.as_service().as_ref() != Some(service) || !domain_ok {
         let domain = match &config.source {
             Source::Control(control) => control.trust_domain.as_str(),
-            Source::Files(_) => "<trust domain>",
+            Source::Files(_) | Source::Documents(_) => "<trust domain>",
         };
         return Err(Faults::one(
             "tls.certificate",

@@ -1,17 +1,17 @@
-//! JSON text ⇄ messages, by the protobuf JSON mapping, strictly, with every limit counted here.
+//! JSON text ⇄ protobuf, by the protobuf JSON mapping, strictly, with every limit counted here, led by tables.
 //!
 //! ```text
-//!  text ── scan (tokens, offsets) ── read (led by descriptors; well_known, leaf, time) ──► DynamicMessage
-//!  DynamicMessage ── write (depth counted through Any) ──► text
+//!  text ── read (a machine with a stack of its own; text, number, leaf, time) ──► protobuf
+//!  protobuf ── write (in order, or carefully; depth counted through Any) ──► text
 //! ```
 
+mod base64;
 pub(crate) mod leaf;
-mod read;
-mod scan;
+mod number;
+mod out;
+pub(crate) mod read;
+mod text;
 mod time;
-mod well_known;
-mod write;
+pub(crate) mod write;
 
-pub(crate) use read::{Bound, Reader};
-pub(crate) use well_known::{from_text as leaf_from_query, set};
-pub(crate) use write::{write_any, write_field, write_message};
+pub(crate) use text::put_string;

@@ -1,8 +1,13 @@
 //! What the crate promises, rule by rule, on the schema of `testdata/lab.proto`.
 
+mod binding;
+mod editions;
+mod form;
 mod oracle;
+mod random;
 mod reply;
 mod request;
+mod reverse;
 mod routing;
 mod schema;
 
@@ -11,26 +16,37 @@ use std::sync::{Arc, OnceLock};
 use crate::{Match, Options, Recognised, Refusal, Router, Schema, UnknownInput};
 
 /// Compiles .proto text as a user's build would. `protox::compile` would drop the annotations.
-fn compile(file: &str, text: &str) -> Vec<u8> {
+pub(crate) fn compile(file: &str, text: &str) -> Vec<u8> {
+    compile_all(&[(file, text)])
+}
+
+/// The same of several files; the first may import the others.
+fn compile_all(files: &[(&str, &str)]) -> Vec<u8> {
     use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-    struct One<'a>(&'a str, &'a str);
-    impl FileResolver for One<'_> {
+    struct These(Vec<(String, String)>);
+    impl FileResolver for These {
         fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-            if name == self.0 {
-                File::from_source(name, self.1)
-            } else {
-                Err(protox::Error::file_not_found(name))
+            match self.0.iter().find(|(known, _)| known == name) {
+                Some((_, text)) => File::from_source(name, text),
+                None => Err(protox::Error::file_not_found(name)),
             }
         }
     }
 
+    let own = files
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     let mut resolver = ChainFileResolver::new();
-    resolver.add(One(&*file.to_owned().leak(), &*text.to_owned().leak()));
+    resolver.add(These(own.collect()));
     resolver.add(IncludeFileResolver::new("../proto/proto".into()));
     resolver.add(GoogleFileResolver::new());
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_file(file).unwrap();
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_file(files[0].0)
+        .unwrap();
     compiler.encode_file_descriptor_set()
 }
 
@@ -41,6 +57,12 @@ fn lab() -> Arc<Schema> {
         Arc::new(Schema::compile(&bytes).unwrap())
     })
     .clone()
+}
+
+/// The same schema, as the oracle has it.
+fn lab_pool() -> prost_reflect::DescriptorPool {
+    let bytes = compile("lab.proto", include_str!("../../testdata/lab.proto"));
+    prost_reflect::DescriptorPool::decode(bytes.as_slice()).unwrap()
 }
 
 fn router() -> Router<&'static str> {

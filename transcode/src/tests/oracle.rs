@@ -24,7 +24,7 @@ fn request(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 
 #[test]
 fn both_ways_agree_with_the_reflection_librarys_own_json() {
-    let descriptor = lab().pool().get_message_by_name("lab.Everything").unwrap();
+    let descriptor = lab_pool().get_message_by_name("lab.Everything").unwrap();
     let mut text = serde_json::Deserializer::from_str(EVERYTHING);
     let theirs = descriptor.clone().deserialize(&mut text).unwrap();
     let ours = request(EVERYTHING.as_bytes()).unwrap();
@@ -51,16 +51,16 @@ fn what_is_written_is_read_back_the_same() {
         .response(&message, &Options::default())
         .unwrap();
     let again = request(&written).unwrap();
-    let descriptor = lab().pool().get_message_by_name("lab.Everything").unwrap();
+    let descriptor = lab_pool().get_message_by_name("lab.Everything").unwrap();
     let decode = |bytes: &[u8]| DynamicMessage::decode(descriptor.clone(), bytes).unwrap();
     assert_eq!(decode(&again), decode(&message));
 }
 
 /// A small, fixed source of numbers that look random.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -69,7 +69,7 @@ impl Dice {
     }
 }
 
-fn damage(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
+pub(super) fn damage(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut damaged = bytes.to_vec();
     for _ in 0..=dice.roll(3) {
         let at = dice
@@ -80,8 +80,13 @@ fn damage(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
             1 if !damaged.is_empty() => damaged[at] = u8::try_from(dice.roll(256)).unwrap(),
             2 if !damaged.is_empty() => damaged[at] = b"{}[]\":,0-.eE\\nu"[dice.roll(15)],
             _ => {
-                let other = dice.roll(bytes.len());
-                damaged.splice(at..at, bytes[other..(other + 9).min(bytes.len())].iter().copied());
+                let other = dice.roll(bytes.len().max(1));
+                damaged.splice(
+                    at..at,
+                    bytes[other.min(bytes.len())..(other + 9).min(bytes.len())]
+                        .iter()
+                        .copied(),
+                );
             }
         }
     }

@@ -40,6 +40,24 @@ fn fields_with_default_values_are_left_out_and_those_with_presence_are_not() {
 }
 
 #[test]
+fn a_default_value_is_left_out_even_if_the_service_sent_it() {
+    // text "", number 0, long 0 in two bytes, real 0.0, small 0.0, truth false, data "", word 0, number 0 in the lower half
+    let sent = b"\x0a\x00\x10\x00\x18\x80\x00\x29\0\0\0\0\0\0\0\0\x35\0\0\0\0\x38\x00\x42\x00\x48\x00";
+    assert_eq!(reply(sent).unwrap(), "{}");
+    assert_eq!(reply(b"\x10\x80\x80\x80\x80\x10").unwrap(), "{}");
+    assert_eq!(
+        reply(b"\x10\x05\x0a\x00\x10\x00\x88\x01\x00").unwrap(),
+        r#"{"perhaps":0}"#
+    );
+    let all = Options {
+        print_defaults: true,
+        ..Options::default()
+    };
+    let json = found("GET", "/v1/things/x").response(sent, &all).unwrap();
+    assert_eq!(json, found("GET", "/v1/things/x").response(b"", &all).unwrap());
+}
+
+#[test]
 fn times_have_0_3_6_or_9_digits() {
     for (text, written) in [
         ("2024-05-01T12:00:00Z", "2024-05-01T12:00:00Z"),

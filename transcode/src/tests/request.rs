@@ -105,6 +105,15 @@ fn query_parameters_go_by_proto_name_json_name_and_dots() {
         ("wrappedText=", r#""wrappedText":"""#),
         ("wrappedText", r#""wrappedText":"""#),
         ("%63hoiceA=x", r#""choiceA":"x""#),
+        (
+            "byNumber[-1]=a&by_number%5B10%5D=b",
+            r#""byNumber":{"-1":"a","10":"b"}"#,
+        ),
+        ("flags[true]=WORD_NO", r#""flags":{"true":"WORD_NO"}"#),
+        ("free={\"a\":[1,null]}", r#""free":{"a":[1.0,null]}"#),
+        ("value=\"x\"", r#""value":"x""#),
+        ("value=null", r#""value":null"#),
+        ("list=[]", r#""list":[]"#),
     ] {
         let seen = sent("GET", &format!("/v1/things/a?{query}"), "").unwrap();
         assert_eq!(seen, format!(r#"{{"text":"a",{field}}}"#), "{query}");
@@ -127,7 +136,16 @@ fn query_parameters_that_do_not_fit_are_refused_by_name() {
         ("inners.name=x", "inners.name", "is repeated"),
         ("number.x=1", "number.x", "has no fields"),
         ("names.a=1", "names.a", "goes into a map"),
-        ("free=1", "free", "takes no plain value"),
+        ("free=1", "free", "must be JSON: must be an object"),
+        ("value=abc", "value", "must be JSON"),
+        ("list={}", "list", "must be JSON: must be an array"),
+        ("any={}", "any", "takes no plain value"),
+        ("byNumber[x]=a", "byNumber[x]", "as a key"),
+        ("byNumber[1]=a&byNumber[1]=b", "byNumber[1]", "given twice"),
+        ("byNumber[1]=a&by_number[1]=b", "by_number[1]", "given twice"),
+        ("names[a]=b", "names[a]", "takes no plain value"),
+        ("numbers[0]=1", "numbers[0]", "is no map"),
+        ("flags[yes]=1", "flags[yes]", "as a key"),
         ("at=null", "at", "RFC 3339"),
         ("at=0000-01-01T00:00:00Z", "at", "RFC 3339"),
         ("lasts=null", "lasts", "duration"),
@@ -244,13 +262,70 @@ fn a_body_over_the_limit_is_413() {
 }
 
 #[test]
-fn methods_whose_caller_streams_are_refused_for_now() {
+fn one_body_is_not_taken_for_a_stream_of_messages() {
     for path in ["/v1/upload", "/v1/talk"] {
         let refusal = found("POST", path)
             .request("", None, b"[]", &Options::default())
             .unwrap_err();
         assert_eq!((refusal.http, refusal.code.number()), (501, 12));
     }
+}
+
+#[test]
+fn the_first_message_of_a_stream_holds_the_path_and_later_ones_may_not_contradict_it() {
+    let shown = |message: Vec<u8>| {
+        let json = found("GET", "/v1/things/x").response(&message, &Options::default());
+        String::from_utf8(json.unwrap()).unwrap()
+    };
+    let call = found("POST", "/v1/upload/a");
+    let options = Options::default();
+    let first = call.first_message("", br#"{"number": 1}"#, &options).unwrap();
+    assert_eq!(shown(first), r#"{"text":"a","number":1}"#);
+    let later = call.later_message(br#"{"number": 2}"#, &options).unwrap();
+    assert_eq!(shown(later), r#"{"number":2}"#);
+    let later = call.later_message(br#"{"text": "b"}"#, &options);
+    assert_eq!(later.unwrap_err().field.as_deref(), Some("text"));
+}
+
+#[test]
+fn a_body_in_pieces_is_read_as_if_it_came_whole() {
+    let call = found("PUT", "/v1/things/a");
+    let body = r#"{"number": 12, "inner": {"name": "éé"}, "numbers": [1, 2]}"#.as_bytes();
+    let whole = call.request("", None, body, &Options::default()).unwrap();
+    for at in 0..=body.len() {
+        let mut reader = call
+            .begin("", Some("application/json"), &Options::default())
+            .unwrap();
+        reader.push(&body[..at]).unwrap();
+        reader.push(&body[at..]).unwrap();
+        assert_eq!(reader.finish().unwrap(), whole, "{at}");
+    }
+}
+
+#[test]
+fn path_and_query_are_judged_before_any_body_is_read() {
+    let call = found("GET", "/v1/things/a");
+    let refusal = call.begin("nope=1", None, &Options::default()).unwrap_err();
+    assert_eq!(refusal.field.as_deref(), Some("nope"));
+    let call = found("GET", "/v1/counts/x");
+    assert_eq!(call.begin("", None, &Options::default()).unwrap_err().http, 400);
+}
+
+#[test]
+fn a_message_type_is_read_and_written_without_a_rule() {
+    let inner = lab().message("lab.Inner").unwrap();
+    let options = Options::default();
+    let wire = inner.to_wire(br#"{"size": 5}"#, &options).unwrap();
+    let mut out = b"[".to_vec();
+    inner.to_json(&wire, &options, &mut out).unwrap();
+    assert_eq!(out, br#"[{"size":5}"#);
+    assert_eq!(inner.to_json(b"\xff", &options, &mut out).unwrap_err().http, 500);
+    assert_eq!(out, br#"[{"size":5}"#);
+    assert!(lab().message("lab.Nothing").is_none());
+    let method = lab();
+    let method = method.method("lab.Lab/Check").unwrap();
+    assert_eq!(method.input().full_name(), "lab.Everything");
+    assert_eq!(method.output().full_name(), "google.protobuf.Empty");
 }
 
 #[test]
@@ -527,8 +602,5 @@ fn small_json_that_stands_for_a_huge_message_is_refused_before_it_is_one() {
     let body = format!(r#"{{"values": [{}[]]}}"#, format!("{row},").repeat(100));
     assert!(body.len() < crate::MESSAGE_BYTES_MAX);
     let refusal = made(&body).unwrap_err();
-    assert!(
-        refusal.message.contains("more values than one request may"),
-        "{refusal:?}"
-    );
+    assert_eq!((refusal.http, refusal.code.number()), (413, 8), "{refusal:?}");
 }

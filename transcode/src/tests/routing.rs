@@ -1,6 +1,7 @@
 //! Which RPC a head is.
 
 use super::*;
+use crate::Routing;
 
 fn schema(rules: &[(&str, &str)]) -> Arc<Schema> {
     let rpcs: String = rules
@@ -282,4 +283,144 @@ fn gates_see_the_template_and_the_bound_fields_before_any_body_is_read() {
         call.bindings().collect::<Vec<_>>(),
         [("inner.name", "ann"), ("text", "x y")]
     );
+}
+
+fn mapped() -> Routing {
+    Routing {
+        unannotated: true,
+        ..Routing::default()
+    }
+}
+
+#[test]
+fn with_unannotated_a_method_without_a_rule_is_reached_by_its_name_and_a_written_rule_stays_the_only_one() {
+    let text = r#"syntax = "proto3"; package r; import "google/api/annotations.proto";
+        service S {
+            rpc Plain(M) returns (M);
+            rpc Ruled(M) returns (M) { option (google.api.http) = { get: "/v1/m" }; }
+            rpc Taken(M) returns (M) { option (google.api.http) = { post: "/r.S/Also" body: "*" }; }
+            rpc Also(M) returns (M);
+        }
+        message M { string a = 1; }"#;
+    let schema = Arc::new(Schema::compile(&compile("r.proto", text)).unwrap());
+    let (off, _) = Router::build([("r", schema.clone())]);
+    assert_eq!(seen(&off, "POST", "/r.S/Plain"), "404");
+    let (on, conflicts) = Router::build_with([("r", schema, mapped())]);
+    assert_eq!(seen(&on, "POST", "/r.S/Plain"), "Plain");
+    assert_eq!(seen(&on, "GET", "/r.S/Plain"), "405 OPTIONS, POST");
+    assert_eq!(seen(&on, "POST", "/r.S/Ruled"), "404");
+    assert_eq!(seen(&on, "GET", "/v1/m"), "Ruled");
+    // What a person wrote comes first, and what it hides is told.
+    assert_eq!(seen(&on, "POST", "/r.S/Also"), "Taken");
+    let told: Vec<_> = conflicts
+        .iter()
+        .map(|conflict| (conflict.first.1.as_str(), conflict.second.1.as_str()))
+        .collect();
+    assert_eq!(told, [("r.S/Taken", "r.S/Also")]);
+    let Recognised::Found(found) = on.recognise("POST", "/r.S/Plain") else {
+        panic!("it was found before")
+    };
+    let message = found
+        .request("", None, br#"{"a":"x"}"#, &Options::default())
+        .unwrap();
+    assert_eq!(message, b"\x0a\x01x");
+    let refused = found.request("a=x", None, b"", &Options::default()).unwrap_err();
+    assert_eq!(refused.http, 400);
+}
+
+#[test]
+fn every_route_is_listed_and_its_example_is_recognised_as_itself() {
+    let text = r#"syntax = "proto3"; package r; import "google/api/annotations.proto";
+        service S {
+            rpc A(M) returns (M) { option (google.api.http) = { get: "/v1/{a}/x/{n}:go" additional_bindings { get: "/v1/{a=k/*/l/**}" } additional_bindings { put: "/" body: "a" } }; }
+            rpc B(M) returns (M) { option (google.api.http) = { custom { kind: "*" path: "/b/*/{e}/{t}" } body: "*" }; }
+            rpc C(M) returns (M);
+        }
+        enum E { ZERO = 0; }
+        message M { string a = 1; int32 n = 2; E e = 3; bool t = 4; }"#;
+    let schema = Arc::new(Schema::compile(&compile("r.proto", text)).unwrap());
+    let (router, _) = Router::build_with([("r", schema.clone(), mapped())]);
+    let routes = schema.routes(true);
+    assert_eq!((routes.len(), schema.routes(false).len()), (5, 4));
+    for route in routes {
+        let http_method = if route.http_method() == "*" {
+            "LOCK"
+        } else {
+            route.http_method()
+        };
+        let path = route.example_path();
+        let Recognised::Found(found) = router.recognise(http_method, &path) else {
+            panic!("{http_method} {path} is not recognised");
+        };
+        assert_eq!(
+            (found.method.name(), found.template()),
+            (route.method.name(), route.template())
+        );
+        let body = if route.takes_body() { "\"x\"" } else { "" };
+        let body = if route.template() == "/" { body } else { "" };
+        assert!(
+            found
+                .request("", None, body.as_bytes(), &Options::default())
+                .is_ok(),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_method_without_a_rule_is_reached_by_its_name_only_where_that_is_switched_on() {
+    let text = r#"syntax = "proto3"; package r; import "google/api/annotations.proto";
+        service S {
+            rpc Bare(M) returns (M);
+            rpc Ruled(M) returns (M) { option (google.api.http) = { get: "/ruled" }; }
+        } message M { string a = 1; }"#;
+    let schema = Arc::new(Schema::compile(&compile("r.proto", text)).unwrap());
+    let (off, _) = Router::build([("r", schema.clone())]);
+    assert_eq!(seen(&off, "POST", "/r.S/Bare"), "404");
+    let (on, conflicts) = Router::build_with([(
+        "r",
+        schema,
+        Routing {
+            unannotated: true,
+            decode_reserved: false,
+        },
+    )]);
+    assert!(conflicts.is_empty());
+    assert_eq!(seen(&on, "POST", "/r.S/Bare"), "Bare");
+    assert_eq!(seen(&on, "GET", "/r.S/Bare"), "405 OPTIONS, POST");
+    assert_eq!(seen(&on, "POST", "/r.S/Ruled"), "404");
+    assert_eq!(seen(&on, "GET", "/ruled"), "Ruled");
+    let Recognised::Found(found) = on.recognise("POST", "/r.S/Bare") else {
+        panic!("it is found");
+    };
+    let message = found
+        .request(
+            "",
+            Some("application/json"),
+            br#"{"a": "x"}"#,
+            &Options::default(),
+        )
+        .unwrap();
+    assert_eq!(message, b"\x0a\x01x");
+}
+
+#[test]
+fn reserved_characters_of_several_segments_stay_encoded_unless_a_switch_says_otherwise() {
+    let schema = schema(&[("A", r#"get: "/v1/{a=x/**}""#)]);
+    let value = |decode_reserved| {
+        let routing = Routing {
+            unannotated: false,
+            decode_reserved,
+        };
+        let (router, _) = Router::build_with([("r", schema.clone(), routing)]);
+        match router.recognise("GET", "/v1/x/%2f%23/%20") {
+            Recognised::Found(found) => found
+                .bindings()
+                .map(|(_, value)| value.to_owned())
+                .collect::<String>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(value(false), "x/%2f%23/ ");
+    assert_eq!(value(true), "x/%2f#/ ");
 }

@@ -150,20 +150,84 @@ fn the_same_rule_on_two_methods_is_a_fault_whatever_its_variables_are_called() {
     assert!(told.contains("is taken already, by bad.S/A"), "{told}");
 }
 
+const FILES: &str = r#"syntax = "proto3"; package google.api; import "google/api/annotations.proto";
+    service S {
+        rpc Up(HttpBody) returns (M) { option (google.api.http) = { post: "/up" body: "*" }; }
+        rpc In(stream M) returns (M) { option (google.api.http) = { post: "/in/{name}" body: "raw" }; }
+        rpc Down(M) returns (HttpBody) { option (google.api.http) = { get: "/down" }; }
+        rpc Out(M) returns (stream M) { option (google.api.http) = { get: "/out" response_body: "raw" }; }
+        rpc Many(M) returns (M) { option (google.api.http) = { post: "/many" body: "many" response_body: "many" }; }
+    }
+    message M { HttpBody raw = 1; string name = 2; int32 part = 3; repeated HttpBody many = 4; }
+    message HttpBody { string content_type = 1; bytes data = 2; }"#;
+
+fn files(http_method: &str, path: &str) -> Match<&'static str> {
+    let schema = Schema::compile(&compile("body.proto", FILES)).unwrap();
+    let (router, _) = Router::build([("files", Arc::new(schema))]);
+    match router.recognise(http_method, path) {
+        Recognised::Found(found) => found,
+        other => panic!("{http_method} {path}: {other:?}"),
+    }
+}
+
 #[test]
-fn http_body_is_refused_and_never_mistranslated() {
-    let text = r#"syntax = "proto3"; package google.api; import "google/api/annotations.proto";
-        service S {
-            rpc Up(HttpBody) returns (M) { option (google.api.http) = { post: "/up" body: "*" }; }
-            rpc In(M) returns (M) { option (google.api.http) = { post: "/in" body: "raw" }; }
-            rpc Down(M) returns (HttpBody) { option (google.api.http) = { get: "/down" }; }
-            rpc Out(M) returns (M) { option (google.api.http) = { get: "/out" response_body: "raw" }; }
-            rpc Grpc(HttpBody) returns (HttpBody);
-        }
-        message M { HttpBody raw = 1; }
-        message HttpBody { bytes data = 1; }"#;
-    let told = Schema::compile(&compile("body.proto", text))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(told.matches("HttpBody is not supported yet").count(), 4, "{told}");
+fn an_http_body_is_told_apart_from_json_on_both_sides() {
+    let kind = |http_method, path| {
+        let call = files(http_method, path);
+        (call.request_body_is_http_body(), call.response_is_http_body())
+    };
+    assert_eq!(kind("POST", "/up"), (true, false));
+    assert_eq!(kind("POST", "/in/a"), (true, false));
+    assert_eq!(kind("GET", "/down"), (false, true));
+    assert_eq!(kind("GET", "/out"), (false, true));
+    assert_eq!(kind("POST", "/many"), (false, false));
+}
+
+#[test]
+fn an_uploaded_body_is_wrapped_as_it_is_and_path_and_query_are_woven_into_the_first_message_only() {
+    let options = Options::default();
+    let whole = files("POST", "/up")
+        .http_body_first("", "image/png", b"\x89PNG", &options)
+        .unwrap();
+    assert_eq!(whole, b"\x0a\x09image/png\x12\x04\x89PNG");
+    let call = files("POST", "/in/a");
+    let first = call.http_body_first("part=2", "t/x", b"one", &options).unwrap();
+    assert_eq!(first, b"\x12\x01a\x18\x02\x0a\x0a\x0a\x03t/x\x12\x03one");
+    let later = call.http_body_later("", b"two", &options).unwrap();
+    assert_eq!(later, b"\x0a\x05\x12\x03two");
+    let refusal = call.http_body_first("name=b", "t/x", b"", &options).unwrap_err();
+    assert_eq!((refusal.http, refusal.field.as_deref()), (400, Some("name")));
+    let refusal = files("GET", "/down")
+        .http_body_later("t/x", b"", &options)
+        .unwrap_err();
+    assert_eq!(refusal.http, 415);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_and_not_wrapped() {
+    let mut options = Options::default();
+    options.limits.message_bytes = 10;
+    let refusal = files("POST", "/up")
+        .http_body_later("", &[0; 9], &options)
+        .unwrap_err();
+    assert_eq!(refusal.http, 413);
+}
+
+#[test]
+fn an_answered_body_is_unwrapped_and_the_last_of_each_field_counts() {
+    let options = Options::default();
+    let down = files("GET", "/down");
+    let body = down
+        .http_body(b"\x0a\x01a\x12\x02xy\x0a\x01b\x50\x05", &options)
+        .unwrap();
+    assert_eq!((body.content_type, body.data), ("b", &b"xy"[..]));
+    let out = files("GET", "/out");
+    let body = out
+        .http_body(b"\x0a\x03\x0a\x01a\x12\x01n\x0a\x03\x12\x01z", &options)
+        .unwrap();
+    assert_eq!((body.content_type, body.data), ("a", &b"z"[..]));
+    assert_eq!(out.http_body(b"", &options).unwrap().data, b"");
+    for bad in [&b"\x0a\x05a"[..], b"\x0a\x01\xff", b"\x07"] {
+        assert_eq!(down.http_body(bad, &options).unwrap_err().http, 500, "{bad:?}");
+    }
 }

@@ -242,8 +242,21 @@ fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let mut replaced = Vec::new();
+    let changed: BTreeSet<&str> = judged
+        .iter()
+        .filter(|(resource, _)| matches!(resource, Resource::Service(_)))
+        .map(|(resource, _)| resource.name())
+        .collect();
+    let mut ambiguous = super::ambiguous::warnings(&changed, after.resources.values().copied());
     for (resource, _) in judged {
-        let warnings = after.warnings(resource, state);
+        let mut warnings = after.warnings(resource, state);
+        warnings.extend(
+            ambiguous
+                .remove(resource.name())
+                .filter(|_| matches!(resource, Resource::Service(_)))
+                .into_iter()
+                .flatten(),
+        );
         let item = Arc::new(Item::new(resource.clone()));
         let stored = state.documents.get(&Key::of(resource));
         let action = match stored {

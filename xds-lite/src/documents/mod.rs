@@ -5,5 +5,6 @@
 //!                    └─► every fault at once, as `Kind/name: place`
 //! ```
 
+pub mod ambiguous;
 pub mod judge;
 pub mod service;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mesh_proto::domain::SchemaHash;
+use mesh_proto::domain::{SchemaHash, SchemaSource};
 use mesh_proto::v1::{self, document::Resource as Message};
 use prost_types::Any;
 
@@ -414,6 +414,36 @@ fn a_service_whose_new_schema_has_not_come_or_is_refused_stays_as_it_was() {
         1,
         "a schema that does not compile changes nothing"
     );
+    assert_eq!(subscription.resources().schemas.len(), 1);
+}
+
+#[test]
+fn a_schema_that_is_taken_out_before_the_next_one_has_come_stays_in_force_until_then() {
+    let mut subscription = subscription();
+    subscription.open();
+    let with = |bytes: &[u8]| service(&format!(", schema: {{hash: '{}'}}", SchemaHash::of(bytes)));
+    let old = mesh_proto::DESCRIPTORS;
+    // The same with a field nobody knows.
+    let next = [old, b"\x78\x01"].concat();
+    subscription.on_response(push(Kind::Service, &[with(old)], &[]));
+    subscription.on_response(push(Kind::Schema, &[schema(old)], &[]));
+    let gone = SchemaHash::of(old).to_string();
+    let in_force = |subscription: &mut Subscription| {
+        let resources = subscription.resources();
+        let Some(SchemaSource::Hash(hash)) = resources.services["market.quotes"].schema.clone() else {
+            panic!("it has a schema by hash")
+        };
+        assert!(resources.schemas.contains_key(&hash), "{hash} is not there");
+        hash
+    };
+    // In either order.
+    subscription.on_response(push(Kind::Service, &[with(&next)], &[]));
+    assert_eq!(in_force(&mut subscription).as_str(), gone);
+    subscription.on_response(push(Kind::Schema, &[], &[gone.as_str()]));
+    assert_eq!(in_force(&mut subscription).as_str(), gone);
+    let outcome = subscription.on_response(push(Kind::Schema, &[schema(&next)], &[]));
+    assert_eq!(refusal(&outcome), "");
+    assert_eq!(in_force(&mut subscription), SchemaHash::of(&next));
     assert_eq!(subscription.resources().schemas.len(), 1);
 }
 

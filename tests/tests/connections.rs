@@ -1,0 +1,126 @@
+//! What callers do to connections, byte by byte: floods are told to calm down, silence and stalls are ended, others go on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use mesh_tests::{Mesh, Sidecar, eventually};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+const PRIORITY: &[u8] = &[0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 16];
+const WINDOW_UPDATE: &[u8] = &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// The longest clock of these tests is 30 s; who is still open after this is open for ever.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn mesh_with_edge() -> (Mesh, Sidecar) {
+    let mesh = Mesh::start();
+    let edge = mesh.edge();
+    (mesh, edge)
+}
+
+fn connect(sidecar: &Sidecar) -> TcpStream {
+    let stream = TcpStream::connect(&sidecar.edge).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// All that comes until the connection is closed; a connection that is left open fails the test.
+fn until_closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut piece = [0u8; 4_096];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return seen,
+            Ok(count) => seen.extend_from_slice(&piece[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                return seen;
+            }
+            Err(error) => panic!("left open: {error}"),
+        }
+    }
+}
+
+/// The error code and the word of a GOAWAY among frames.
+fn goodbye(mut frames: &[u8]) -> Option<(u32, String)> {
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let payload = rest.get(..length)?;
+        if *kind == 7 {
+            let code = u32::from_be_bytes(payload.get(4..8)?.try_into().ok()?);
+            return Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
+        }
+        frames = &rest[length..];
+    }
+    None
+}
+
+#[test]
+fn a_flood_of_control_frames_is_told_to_calm_down_and_nobody_else_notices() {
+    const ENHANCE_YOUR_CALM: u32 = 0xb;
+    let (_mesh, edge) = mesh_with_edge();
+    let mut honest = connect(&edge);
+    honest.write_all(&[PREFACE, SETTINGS, PING].concat()).unwrap();
+    for (frame, word) in [
+        (PING, "too_many_pings"),
+        (SETTINGS, "too_many_pings"),
+        (PRIORITY, "too_many_priorities"),
+        (WINDOW_UPDATE, "too_many_window_updates"),
+    ] {
+        let mut stream = connect(&edge);
+        stream.write_all(&[PREFACE, SETTINGS].concat()).unwrap();
+        // It may be closed before all of them were sent.
+        let _ = stream.write_all(&frame.repeat(500));
+        let seen = until_closed(stream);
+        if let Some(told) = goodbye(&seen) {
+            assert_eq!(told, (ENHANCE_YOUR_CALM, word.to_owned()));
+        } else {
+            // The kernel throws away what was not read when a connection with unread bytes is closed.
+            assert!(
+                seen.len() < 64 << 10,
+                "{word}: {} bytes were answered",
+                seen.len()
+            );
+        }
+    }
+    honest.write_all(PING).unwrap();
+    let mut answer = [0u8; 9];
+    honest.read_exact(&mut answer).unwrap();
+    assert_eq!(edge.get("/nowhere").call().status, 404);
+}
+
+#[test]
+fn silence_and_stalls_are_ended_and_the_stalled_caller_is_told() {
+    let (mesh, edge) = mesh_with_edge();
+    let _quotes = mesh.quotes("a");
+    eventually("the edge reaches the service", || {
+        (edge.get("/v1/quotes/ACME").call().status == 200).then_some(())
+    });
+    let silent = connect(&edge);
+    let mut half_a_preface = connect(&edge);
+    half_a_preface.write_all(b"PRI * HT").unwrap();
+    let mut half_a_head = connect(&edge);
+    half_a_head
+        .write_all(b"GET /v1/quotes/ACME HTTP/1.1\r\nhost: a\r\n")
+        .unwrap();
+    let mut half_a_body = connect(&edge);
+    let head = "POST /v1/orders HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    half_a_body.write_all(head.as_bytes()).unwrap();
+    assert_eq!(until_closed(silent), b"");
+    // Nothing but our own settings, which go first.
+    until_closed(half_a_preface);
+    let told = until_closed(half_a_head);
+    assert!(
+        told.is_empty() || told.starts_with(b"HTTP/1.1 408"),
+        "{}",
+        String::from_utf8_lossy(&told)
+    );
+    let told = String::from_utf8_lossy(&until_closed(half_a_body)).into_owned();
+    assert!(
+        told.starts_with("HTTP/1.1 408") && told.contains("x-mesh-reason: request_stalled"),
+        "{told}"
+    );
+}

@@ -1,0 +1,184 @@
+//! What the path has filled: the body may repeat it and not contradict it.
+
+use super::{Machine, Read};
+use crate::json::out::Mark;
+use crate::table::{Field, Kind, NONE, Tables};
+use crate::wire;
+
+/// Nothing below here is bound.
+pub(super) const FREE: u16 = u16::MAX;
+
+/// The path's values, as a tree over the fields of the message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bounds {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    children: Vec<(u32, Child)>,
+}
+
+#[derive(Debug, Clone)]
+enum Child {
+    Within(u16),
+    Value { content: Vec<u8>, name: String },
+}
+
+/// One field the path has filled.
+#[derive(Debug, Clone)]
+pub(crate) struct Woven {
+    /// The way to it from the request message; never empty.
+    pub(crate) fields: Vec<u32>,
+    /// What stands after the key on the wire; of strings and bytes, after the length.
+    pub(crate) content: Vec<u8>,
+    /// Its path in proto names.
+    pub(crate) name: String,
+}
+
+/// A value to be compared with the path's, once it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Check {
+    node: u16,
+    field: u32,
+    before: Mark,
+    at: usize,
+}
+
+impl Bounds {
+    pub(crate) fn new(woven: &[Woven]) -> Self {
+        let mut bounds = Self::default();
+        for one in woven {
+            let Some((last, parents)) = one.fields.split_last() else {
+                continue;
+            };
+            if bounds.nodes.is_empty() {
+                bounds.nodes.push(Node::default());
+            }
+            let mut at = 0u16;
+            for parent in parents {
+                at = bounds.within(at, *parent);
+            }
+            if let Some(node) = bounds.nodes.get_mut(usize::from(at)) {
+                let content = one.content.clone();
+                let name = one.name.clone();
+                node.children.push((*last, Child::Value { content, name }));
+            }
+        }
+        bounds
+    }
+
+    fn within(&mut self, at: u16, field: u32) -> u16 {
+        let child = self.child(at, field);
+        if child != FREE {
+            return child;
+        }
+        let made = u16::try_from(self.nodes.len()).unwrap_or(FREE);
+        self.nodes.push(Node::default());
+        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+            node.children.push((field, Child::Within(made)));
+        }
+        made
+    }
+
+    pub(super) fn root(&self) -> u16 {
+        if self.nodes.is_empty() { FREE } else { 0 }
+    }
+
+    /// The node below this field.
+    pub(super) fn child(&self, at: u16, field: u32) -> u16 {
+        match self.find(at, field) {
+            Some(Child::Within(node)) => *node,
+            _ => FREE,
+        }
+    }
+
+    fn find(&self, at: u16, field: u32) -> Option<&Child> {
+        let node = self.nodes.get(usize::from(at))?;
+        node.children
+            .iter()
+            .find(|(known, _)| *known == field)
+            .map(|(_, child)| child)
+    }
+}
+
+impl Machine {
+    /// A field of a message in which the path has filled something.
+    pub(super) fn bind(&mut self, node: u16, field: u32, at: usize) {
+        match self.bounds.find(node, field) {
+            None => {}
+            Some(Child::Within(within)) => self.slot.bound = *within,
+            Some(Child::Value { .. }) => {
+                self.check = Some(Check {
+                    node,
+                    field,
+                    before: self.out.mark(),
+                    at: self.base.wrapping_add(at),
+                });
+                self.slot.explicit = true;
+            }
+        }
+    }
+
+    /// Members of oneofs that the path has filled count as seen in the message that was just opened.
+    pub(super) fn take_oneofs(&mut self, t: &Tables, node: u16) {
+        let Some(node) = self.bounds.nodes.get(usize::from(node)) else {
+            return;
+        };
+        let oneofs: Vec<u32> = node
+            .children
+            .iter()
+            .map(|(field, _)| t.field(*field).oneof)
+            .filter(|oneof| *oneof != NONE)
+            .collect();
+        for oneof in oneofs {
+            self.mark_bit(t, oneof);
+        }
+    }
+
+    /// The member of this oneof that the path has filled: its path, and the field.
+    pub(super) fn bound_member(&self, t: &Tables, node: u16, oneof: u32) -> Option<(String, u32)> {
+        let node = self.bounds.nodes.get(usize::from(node))?;
+        let (field, child) = node
+            .children
+            .iter()
+            .find(|(field, _)| t.field(*field).oneof == oneof)?;
+        let name = match child {
+            Child::Value { name, .. } => name.clone(),
+            Child::Within(_) => t.field(*field).name.to_string(),
+        };
+        Some((name, *field))
+    }
+
+    /// Compares the value that was just written with the path's. It is taken out again: the path writes its own.
+    pub(super) fn compare(&mut self, t: &Tables) -> Read<()> {
+        let Some(check) = self.check.take() else {
+            return Ok(());
+        };
+        let field = t.field(check.field);
+        let written = self.out.bytes.get(check.before.at + field.key().len()..);
+        let equal = match self.bounds.find(check.node, check.field) {
+            Some(Child::Value { content, .. }) => written.is_some_and(|written| is(field, written, content)),
+            _ => true,
+        };
+        if !equal {
+            self.state = super::State::Value;
+            let at = check.at.wrapping_sub(self.base);
+            return self.refuse(t, at, "differs from the value in the path");
+        }
+        self.out.rewind(check.before);
+        Ok(())
+    }
+}
+
+/// Whether what was written after a key is this content. A length may not be filled in yet: it is then one byte.
+fn is(field: &Field, written: &[u8], content: &[u8]) -> bool {
+    match field.kind {
+        Kind::String | Kind::Bytes => {
+            let mut rest = written;
+            let whole = wire::varint(&mut rest).is_some_and(|length| length == rest.len() as u64);
+            (whole && rest == content) || written.get(1..) == Some(content)
+        }
+        _ => written == content,
+    }
+}

@@ -1,0 +1,347 @@
+//! One rule as an operation: what callers send, and all that they may be answered.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value, json};
+
+use super::comments::summary;
+use super::paths::Part;
+use super::types::{STATUS, Types, is_http_body, well_known};
+use crate::schema::{Body, Rule};
+use crate::{MessageType, Route};
+
+/// Most query parameters of one operation.
+const PARAMETERS_MAX: usize = 500;
+/// Deepest field that is described as a query parameter; deeper ones are taken all the same.
+const PARAMETER_DEPTH_MAX: usize = 4;
+
+/// See the module.
+pub(super) struct Operation<'a> {
+    pub(super) route: &'a Route,
+    pub(super) bearer: bool,
+}
+
+impl Operation<'_> {
+    pub(super) fn write(&self, id: &str, parts: &[Part], types: &mut Types) -> Value {
+        let method = &self.route.method;
+        let (comment, deprecated) = types.method(method);
+        let mut operation = Map::new();
+        operation.insert("operationId".into(), id.into());
+        if let Some((service, _)) = method.name().split_once('/') {
+            operation.insert("tags".into(), json!([service]));
+        }
+        let mut description = comment.unwrap_or_default();
+        if !description.is_empty() {
+            operation.insert("summary".into(), summary(&description).into());
+        }
+        if let Some(note) = stream_note(self.route) {
+            if !description.is_empty() {
+                description.push_str("\n\n");
+            }
+            description.push_str(note);
+        }
+        if !description.is_empty() {
+            operation.insert("description".into(), description.into());
+        }
+        if deprecated {
+            operation.insert("deprecated".into(), true.into());
+        }
+        let parameters = self.parameters(parts, types);
+        if !parameters.is_empty() {
+            operation.insert("parameters".into(), parameters.into());
+        }
+        if let Some(body) = self.request_body(types) {
+            operation.insert("requestBody".into(), body);
+        }
+        operation.insert("responses".into(), self.responses(types));
+        if self.bearer {
+            // Whether a token is needed is for the policies to say, call by call.
+            operation.insert("security".into(), json!([{"bearer": []}, {}]));
+        }
+        operation.into()
+    }
+
+    fn parameters(&self, parts: &[Part], types: &mut Types) -> Vec<Value> {
+        let rule = &self.route.rule;
+        let input = self.route.method.input().full_name();
+        let mut parameters: Vec<Value> = parts
+            .iter()
+            .map(|part| path_parameter(rule, part, input, types))
+            .collect();
+        let body = match &rule.body {
+            Body::Field(index) => Some(self.route.method.input().tables.field(*index).number),
+            Body::None | Body::Whole => None,
+        };
+        if let Some(input) = types.descriptor(input)
+            && !matches!(rule.body, Body::Whole)
+            && !is_http_body(&Kind::Message(input.clone()))
+        {
+            let mut query = Query {
+                rule,
+                body,
+                types,
+                found: Vec::new(),
+                above: vec![input.full_name().to_owned()],
+            };
+            query.fields(&input, "", "");
+            parameters.append(&mut query.found);
+        }
+        parameters
+    }
+
+    fn request_body(&self, types: &mut Types) -> Option<Value> {
+        let method = &self.route.method;
+        let (schema, http_body) = match &self.route.rule.body {
+            Body::None => return None,
+            Body::Whole => whole(method.input(), types)?,
+            Body::Field(index) => part(method.input(), *index, types)?,
+        };
+        let mut content = Map::new();
+        if http_body {
+            content.insert("*/*".into(), json!({"schema": {"format": "binary"}}));
+            let file =
+                json!({"format": "binary", "description": "The file; other parts are query parameters."});
+            content.insert(
+                "multipart/form-data".into(),
+                json!({"schema": {"type": "object", "properties": {"file": file}}}),
+            );
+        } else if method.client_streaming() {
+            content.insert(
+                "application/json".into(),
+                json!({"schema": {"type": "array", "items": schema}}),
+            );
+            let line = json!({"schema": schema, "description": "One message a line."});
+            content.insert("application/x-ndjson".into(), without_description(line));
+        } else {
+            content.insert("application/json".into(), json!({"schema": schema}));
+        }
+        Some(json!({"content": content, "required": false}))
+    }
+
+    fn responses(&self, types: &mut Types) -> Value {
+        let method = &self.route.method;
+        let described = match self.route.rule.response_body {
+            None => whole(method.output(), types),
+            Some(index) => part(method.output(), index, types),
+        };
+        let (schema, http_body) = described.unwrap_or((json!({}), false));
+        let mut content = Map::new();
+        let description = if http_body {
+            content.insert("*/*".into(), json!({"schema": {"format": "binary"}}));
+            "The bytes as they are, with the content type the service says."
+        } else if method.server_streaming() {
+            let error = json!({"type": "object", "required": ["error"], "properties": {"error": status()}});
+            let line = json!({"anyOf": [schema, error]});
+            content.insert(
+                "application/json".into(),
+                json!({"schema": {"type": "array", "items": schema}}),
+            );
+            content.insert("application/x-ndjson".into(), json!({"schema": line}));
+            let events = "Events whose data is one message each; one named error, with a google.rpc.Status, if it breaks off.";
+            content.insert(
+                "text/event-stream".into(),
+                json!({"schema": {"type": "string", "description": events}}),
+            );
+            "A stream, framed by Accept: a JSON array, Server-Sent Events, or one JSON value a line; a last line with error says \
+             that it broke off."
+        } else {
+            content.insert("application/json".into(), json!({"schema": schema}));
+            "The answer."
+        };
+        json!({
+            "200": {"description": description, "content": content},
+            "default": {"$ref": "#/components/responses/Error"},
+        })
+    }
+}
+
+/// A message, and whether it is a body as it is.
+fn whole(message: &MessageType, types: &mut Types) -> Option<(Value, bool)> {
+    let kind = Kind::Message(types.descriptor(message.full_name())?);
+    Some((types.kind(&kind), is_http_body(&kind)))
+}
+
+/// A field of a message, and whether it is a body as it is.
+fn part(message: &MessageType, index: u32, types: &mut Types) -> Option<(Value, bool)> {
+    let number = message.tables.field(index).number;
+    let field = types.descriptor(message.full_name())?.get_field(number)?;
+    let http_body = is_http_body(&field.kind()) && !field.is_list();
+    Some((types.field(&field), http_body))
+}
+
+/// The answers every operation has.
+pub(super) fn shared_responses() -> Value {
+    let content = |kind: &str| json!({kind: {"schema": status()}});
+    let mut both = content("application/json");
+    both["application/problem+json"] = json!({"schema": {
+        "type": "object",
+        "description": "RFC 9457, where the service asks for it.",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+        },
+    }});
+    json!({"Error": {
+        "description": "The call failed: refused on the way, with the reason in x-mesh-reason, or by the service.",
+        "content": both,
+    }})
+}
+
+fn status() -> Value {
+    json!({"$ref": format!("#/components/schemas/{STATUS}")})
+}
+
+/// Media types have no description of their own.
+fn without_description(mut media: Value) -> Value {
+    if let Value::Object(entries) = &mut media {
+        entries.remove("description");
+    }
+    media
+}
+
+fn stream_note(route: &Route) -> Option<&'static str> {
+    match (route.method.client_streaming(), route.method.server_streaming()) {
+        (false, _) => None,
+        (true, false) => Some(
+            "Takes a stream of messages: a JSON array, or one message a line. Path and query belong to the first message.",
+        ),
+        (true, true) => Some(
+            "Takes a stream of messages, a JSON array or one message a line, and answers while it is sent, over HTTP/2 or a \
+             WebSocket. Path and query belong to the first message.",
+        ),
+    }
+}
+
+fn path_parameter(rule: &Rule, part: &Part, input: &str, types: &mut Types) -> Value {
+    let variable = part.variable.and_then(|index| rule.variables.get(index));
+    let field = variable.and_then(|variable| types.field_at(input, &variable.name));
+    let mut text = field
+        .as_ref()
+        .and_then(|field| types.field_comment(field))
+        .unwrap_or_default();
+    let mut note = |sentence: String| {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&sentence);
+    };
+    if let Some(variable) = variable
+        && (part.partial || part.name != variable.name)
+    {
+        note(format!(
+            "Part of {}; the whole is matched by {}.",
+            variable.name, rule.text
+        ));
+    }
+    if part.rest {
+        note("May be empty, and may hold slashes: several segments.".into());
+    }
+    let schema = match field {
+        // A part of a longer text has no form of its own.
+        Some(field) if !part.partial && !part.rest => types.kind(&field.kind()),
+        _ => json!({"type": "string"}),
+    };
+    let mut parameter =
+        json!({"name": part.name, "in": "path", "required": true, "schema": not_empty(schema)});
+    if !text.is_empty() {
+        parameter["description"] = text.into();
+    }
+    parameter
+}
+
+/// An empty segment matches nothing.
+fn not_empty(mut schema: Value) -> Value {
+    if schema["type"] == "string" && schema.get("format").is_none() && schema.get("pattern").is_none() {
+        schema["minLength"] = 1.into();
+    }
+    schema
+}
+
+/// Fields that a query may fill: those that neither path nor body has.
+struct Query<'a> {
+    rule: &'a Rule,
+    /// The number of the field that the body fills.
+    body: Option<u32>,
+    types: &'a mut Types,
+    found: Vec<Value>,
+    /// The messages around, so that one that holds itself has an end.
+    above: Vec<String>,
+}
+
+impl Query<'_> {
+    fn fields(&mut self, message: &MessageDescriptor, names: &str, json_names: &str) {
+        for field in message.fields() {
+            if self.found.len() >= PARAMETERS_MAX {
+                return;
+            }
+            let name = join(names, field.name());
+            let json_name = join(json_names, self.types.json_name(&field));
+            if self.is_taken(&name, names.is_empty(), &field) || field.is_map() {
+                continue;
+            }
+            match field.kind() {
+                Kind::Message(inner) if well_known(inner.full_name()).is_none() => {
+                    // A list of messages cannot be said in a query.
+                    let known = self.above.iter().any(|above| above == inner.full_name());
+                    if !field.is_list() && !known && self.above.len() < PARAMETER_DEPTH_MAX {
+                        self.above.push(inner.full_name().to_owned());
+                        self.fields(&inner, &name, &json_name);
+                        self.above.pop();
+                    }
+                }
+                Kind::Message(inner) if !is_one_text(&inner) => {}
+                kind => {
+                    let one = plain(self.types.kind(&kind));
+                    let schema = if field.is_list() {
+                        json!({"type": "array", "items": one})
+                    } else {
+                        one
+                    };
+                    let mut parameter = json!({"name": json_name, "in": "query", "schema": schema});
+                    if field.is_list() {
+                        parameter["style"] = "form".into();
+                        parameter["explode"] = true.into();
+                    }
+                    let described = self.types.described(parameter, &field);
+                    self.found.push(described);
+                }
+            }
+        }
+    }
+
+    fn is_taken(&self, name: &str, top: bool, field: &FieldDescriptor) -> bool {
+        let by_path = self.rule.variables.iter().any(|variable| variable.name == name);
+        let by_body = top && self.body == Some(field.number());
+        by_path || by_body
+    }
+}
+
+fn join(above: &str, name: &str) -> String {
+    if above.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{above}.{name}")
+    }
+}
+
+/// Whether a well-known message is one text in a query.
+fn is_one_text(message: &MessageDescriptor) -> bool {
+    !matches!(
+        message.full_name().strip_prefix("google.protobuf."),
+        Some("Any" | "Struct" | "Value" | "ListValue" | "Empty")
+    )
+}
+
+/// There is no null in a query: the text would be taken as it is.
+fn plain(mut schema: Value) -> Value {
+    if let Some(Value::Array(kinds)) = schema.get("type").cloned()
+        && let Some(first) = kinds.into_iter().next()
+    {
+        schema["type"] = first;
+    }
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|choice| choice["type"] != "null");
+    }
+    schema
+}
