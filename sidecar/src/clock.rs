@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::progress::{Alarm, Progress};
+use crate::progress::Progress;
 use crate::wire::{Limits, Pulse, Tick};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl Clock {
         let mut next = self.began + SECOND * tick.saturating_add(1);
         for (_, progress) in self.calls.borrow().iter() {
             match progress.deadline() {
-                Some(deadline) if deadline <= now => progress.ring(Alarm::Deadline),
+                Some(deadline) if deadline <= now => progress.ring(progress.late()),
                 Some(deadline) => next = next.min(deadline),
                 None => {}
             }
@@ -177,6 +177,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+    use crate::progress::Alarm;
 
     const LIMITS: Limits = Limits {
         first: 10,

@@ -204,6 +204,15 @@ impl Progress {
         }
     }
 
+    /// What a deadline that has come means: a call that waits for its own caller is not the service's to answer for.
+    pub(crate) fn late(&self) -> Alarm {
+        if self.bounds.get().unary && self.owes.get().is_some() && !self.answered.get() {
+            Alarm::BodyStall
+        } else {
+            Alarm::Deadline
+        }
+    }
+
     /// A clock rings; the first one counts.
     pub(crate) fn ring(&self, alarm: Alarm) {
         if self.rung.get().is_some() {
@@ -336,6 +345,17 @@ mod tests {
             }
         };
         assert_eq!(rings(STREAM, slow), None);
+    }
+
+    #[test]
+    fn a_deadline_that_comes_while_the_caller_owes_its_request_is_the_callers_doing() {
+        let progress = Progress::new(0);
+        progress.set_bounds(UNARY);
+        assert_eq!(progress.late(), Alarm::Deadline);
+        progress.waits_for_caller(&Context::from_waker(Waker::noop()));
+        assert_eq!(progress.late(), Alarm::BodyStall);
+        progress.came(1);
+        assert_eq!(progress.late(), Alarm::Deadline);
     }
 
     #[test]
