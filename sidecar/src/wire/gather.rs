@@ -262,7 +262,7 @@ impl<S: AsyncWrite + Unpin> Waiting<S> {
                 written, accountant, ..
             } = &mut **watch;
             written.walk(bytes.get(..count).unwrap_or_default(), |head| {
-                accountant.sent(head)
+                accountant.sent(head);
             });
         }
         written
