@@ -9,12 +9,12 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use prost::Message;
 
 use crate::call::Call;
 use crate::coding::Packer;
 use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, REASON};
+use crate::leftover::CallerBody;
 use crate::progress::Progress;
 use crate::reason::Rejection;
 use crate::translate::{Answering, AskingBody};
@@ -30,7 +30,7 @@ pub(crate) enum RequestBody {
     /// One piece, made here.
     Full(Option<Bytes>),
     /// As it comes from the caller. Trailers are dropped: a request has none that matter, and some that harm.
-    Incoming(Incoming, Rc<Progress>),
+    Incoming(CallerBody, Rc<Progress>),
     /// Translated as it comes.
     Asking(Box<AskingBody>),
 }
@@ -73,7 +73,7 @@ impl Body for RequestBody {
 /// The next piece of a request that is passed through. It ends with its call: what a clock rang for, or what was answered
 /// before the request was complete, needs no more of it.
 fn poll_request(
-    body: &mut Incoming,
+    body: &mut CallerBody,
     progress: &Progress,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

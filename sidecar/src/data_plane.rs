@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, EdgeTls};
+use crate::leftover;
 use crate::listen::{Listener, serve};
 use crate::shared::Shared;
 use crate::telemetry::Metrics;
@@ -172,6 +173,7 @@ impl Bound {
                         Err(error) => return tracing::error!(%error, "a data thread cannot start"),
                     };
                     runtime.block_on(async move {
+                        leftover::set_serving(true);
                         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), number);
                         let worker = Worker::new(shared, metrics, log, seed);
                         for (way, gate, tls, socket) in sockets {
@@ -190,7 +192,7 @@ impl Bound {
                         let mut reap = tokio::time::interval(REAP_INTERVAL);
                         loop {
                             tokio::select! {
-                                () = cut.cancelled() => return,
+                                () = cut.cancelled() => break,
                                 () = worker.clock.run() => {}
                                 () = drain.cancelled(), if !draining => {
                                     draining = true;
@@ -199,6 +201,7 @@ impl Bound {
                                 _ = reap.tick() => worker.reap(),
                             }
                         }
+                        leftover::set_serving(false);
                     });
                 });
             running.threads.push(thread.map_err(runtime_failed)?);

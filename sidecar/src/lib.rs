@@ -23,6 +23,7 @@ pub mod files;
 pub mod gates;
 pub mod headers;
 pub mod keys;
+mod leftover;
 mod listen;
 pub mod openapi;
 mod progress;

@@ -18,13 +18,14 @@ use super::envelopes::Envelopes;
 use super::message::{Piece, bad_request_frame};
 use crate::body::BoxError;
 use crate::coding::{Coding, Unpacker, Wrong};
+use crate::leftover::CallerBody;
 use crate::progress::Progress;
 use crate::reason::{Reason, Rejection};
 use crate::translate::caller::rest;
 
 /// A caller's body, counted, and given up when a clock rings for the call.
 pub(crate) struct Inlet {
-    body: Incoming,
+    body: CallerBody,
     progress: Rc<Progress>,
     unpacker: Option<Box<Unpacker>>,
     ended: bool,
@@ -33,7 +34,7 @@ pub(crate) struct Inlet {
 impl Inlet {
     pub(crate) fn new(body: Incoming, progress: Rc<Progress>) -> Self {
         Self {
-            body,
+            body: CallerBody::new(body),
             progress,
             unpacker: None,
             ended: false,

@@ -143,17 +143,22 @@ pub(crate) fn send(
 ) -> Result<Sending, h2::Error> {
     let is_whole = body.is_end_stream();
     let (response, stream) = sender.send_request(Request::from_parts(head, ()), is_whole)?;
-    let pump = (!is_whole).then_some(Pump {
-        body,
+    let pump = Pump {
+        body: (!is_whole).then_some(body),
         stream,
         begun: false,
-    });
-    Ok(Sending { response, pump })
+        is_over: false,
+    };
+    Ok(Sending {
+        response,
+        pump: Some(pump),
+    })
 }
 
 /// A request under way whose answer has not begun.
 pub(crate) struct Sending {
     response: ResponseFuture,
+    /// Taken along by the answer.
     pump: Option<Pump>,
 }
 
@@ -162,9 +167,14 @@ impl Future for Sending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        Pump::poll_some(&mut this.pump, cx)?;
+        if let Some(pump) = &mut this.pump {
+            pump.poll_some(cx)?;
+        }
         let response = ready!(Pin::new(&mut this.response).poll(cx))?;
         let pump = this.pump.take();
+        let Some(pump) = pump else {
+            return Poll::Ready(Err("the answer was already taken".into()));
+        };
         Poll::Ready(Ok(response.map(|stream| Exchange {
             stream,
             pump,
@@ -197,7 +207,7 @@ pub(crate) fn refused_here(error: &(dyn Error + 'static)) -> Option<Rejection> {
 /// An answer's body, and what is left of its request.
 pub(crate) struct Exchange {
     stream: RecvStream,
-    pump: Option<Pump>,
+    pump: Pump,
     at: At,
 }
 
@@ -217,7 +227,30 @@ impl Body for Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        Pump::poll_some(&mut this.pump, cx)?;
+        this.pump.poll_some(cx)?;
+        let polled = this.poll_answer(cx);
+        if this.at == At::End {
+            this.pump.is_over = true;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == At::End || self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() {
+            SizeHint::with_exact(0)
+        } else {
+            SizeHint::default()
+        }
+    }
+}
+
+impl Exchange {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self;
         if this.at == At::Data {
             match ready!(this.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -244,42 +277,43 @@ impl Body for Exchange {
             Err(error) => Some(Err(error.into())),
         })
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.at == At::End || self.stream.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.is_end_stream() {
-            SizeHint::with_exact(0)
-        } else {
-            SizeHint::default()
-        }
-    }
 }
 
-/// A request's body on its way.
+/// A request's body on its way. Whoever lets go of it before the answer was read to its end resets the stream.
 struct Pump {
-    body: RequestBody,
+    /// Nothing once all was sent.
+    body: Option<RequestBody>,
     stream: SendStream<Bytes>,
     begun: bool,
+    is_over: bool,
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.stream.send_reset(Reason::CANCEL);
+        }
+    }
 }
 
 impl Pump {
-    /// Sends what there is and has room; a pump that is done is put away.
-    fn poll_some(pump: &mut Option<Self>, cx: &mut Context<'_>) -> Result<(), BoxError> {
-        if let Some(running) = pump
-            && let Poll::Ready(done) = running.poll(cx)
-        {
-            *pump = None;
-            return done;
+    /// Sends what there is and has room.
+    fn poll_some(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        match self.poll(cx) {
+            Poll::Ready(done) => {
+                self.body = None;
+                done
+            }
+            Poll::Pending => Ok(()),
         }
-        Ok(())
     }
 
     /// # Errors
     /// The body failed; the stream was reset. Failures of the stream are told by the answer.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Ok(()));
+        };
         loop {
             // The first piece may wait in the library; what follows needs room at the service.
             if self.begun && self.stream.capacity() == 0 {
@@ -290,7 +324,7 @@ impl Pump {
                 }
                 continue;
             }
-            let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let data = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
                     self.stream.send_reset(Reason::CANCEL);
@@ -301,7 +335,7 @@ impl Pump {
                     return Poll::Ready(Ok(()));
                 }
             };
-            let is_last = self.body.is_end_stream();
+            let is_last = body.is_end_stream();
             if data.is_empty() && !is_last {
                 continue;
             }

@@ -34,6 +34,7 @@ use crate::deadline;
 use crate::gates::access::{self, Caller, First};
 use crate::gates::cors::is_preflight;
 use crate::headers::{self, GRPC_TIMEOUT};
+use crate::leftover::CallerBody;
 use crate::progress::{Bounds, Progress};
 use crate::reason::{Reason, Rejection};
 use crate::recognise::{Door, Recognition};
@@ -214,7 +215,10 @@ pub(crate) async fn forward(
         Door::Grpc => {
             // gRPC callers say so to detect proxies that lose trailers; we do not, and say it for those that forgot.
             head.headers.insert(TE, HeaderValue::from_static("trailers"));
-            (RequestBody::Incoming(body, call.ticket.progress.clone()), None)
+            (
+                RequestBody::Incoming(CallerBody::new(body), call.ticket.progress.clone()),
+                None,
+            )
         }
         Door::Http(prefix) => {
             if let Some(prefix) = prefix
@@ -227,7 +231,7 @@ pub(crate) async fn forward(
                 if empty {
                     RequestBody::Empty
                 } else {
-                    RequestBody::Incoming(body, call.ticket.progress.clone())
+                    RequestBody::Incoming(CallerBody::new(body), call.ticket.progress.clone())
                 },
                 None,
             )
