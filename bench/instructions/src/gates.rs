@@ -13,7 +13,7 @@ use mesh_proto::domain::{
 use mesh_proto::name::ServiceName;
 use mesh_sidecar::gates::access::{Access, Call, Caller};
 use mesh_sidecar::gates::jwt::{Memory, Provider, Verifier};
-use mesh_sidecar::telemetry::{CallLabels, Metrics, trace};
+use mesh_sidecar::telemetry::{Metrics, Outcome, Outcomes, trace};
 use mesh_sidecar::upstream::balance::{Dice, Load, choose};
 use mesh_sidecar::{deadline, headers};
 use mesh_transcode::Schema;
@@ -150,17 +150,19 @@ pub fn trace_begin(_: &[u8], times: usize) {
 
 pub fn metrics_call_ended(_: &[u8], times: usize) {
     let metrics = Metrics::new().expect("metrics start");
+    let mut outcomes = Outcomes::default();
     let rpc: Arc<str> = message::ECHO.trim_start_matches('/').into();
+    let service = ServiceName::parse(SERVICE).expect("the name is good");
     repeat(times, || {
-        let labels = CallLabels {
+        let outcome = Outcome {
             way: "inbound",
-            service: Some(SERVICE),
+            service: Some(service.clone()),
             method: Some(rpc.clone()),
             protocol: "grpc",
             code: 0,
             reason: None,
         };
-        metrics.call_ended(labels, Duration::from_micros(700));
+        outcomes.count(&metrics, outcome, Duration::from_micros(700));
     });
 }
 
