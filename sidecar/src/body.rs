@@ -27,8 +27,8 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) enum RequestBody {
     /// Nothing.
     Empty,
-    /// One piece, made here.
-    Full(Option<Bytes>),
+    /// Made here: what is sent first, and what is sent then. Empty is what was sent or never was.
+    Full(Bytes, Bytes),
     /// As it comes from the caller. Trailers are dropped: a request has none that matter, and some that harm.
     Incoming(CallerBody, Rc<Progress>),
     /// Translated as it comes.
@@ -45,7 +45,11 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            RequestBody::Full(first, then) => {
+                let next = if first.is_empty() { then } else { first };
+                let next = std::mem::take(next);
+                Poll::Ready((!next.is_empty()).then(|| Ok(Frame::data(next))))
+            }
             RequestBody::Incoming(body, progress) => poll_request(body, progress, cx),
             RequestBody::Asking(body) => body.poll_frame(cx),
         }
@@ -54,7 +58,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Empty => true,
-            RequestBody::Full(bytes) => bytes.is_none(),
+            RequestBody::Full(first, then) => first.is_empty() && then.is_empty(),
             RequestBody::Incoming(body, _) => body.is_end_stream(),
             RequestBody::Asking(body) => body.is_over(),
         }
@@ -62,8 +66,8 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            RequestBody::Empty | RequestBody::Full(None) => SizeHint::with_exact(0),
-            RequestBody::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Full(first, then) => SizeHint::with_exact((first.len() + then.len()) as u64),
             RequestBody::Incoming(body, _) => body.size_hint(),
             RequestBody::Asking(_) => SizeHint::default(),
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// Calls allocate and free in small pieces on one thread, and ten thousand connections come and go; `docs/performance.md` has
 /// what was measured against the system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: mesh_allocator::MiMalloc = mesh_allocator::MiMalloc;
 
 /// What could not be read or understood; other failures are 1.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -55,6 +55,7 @@ enum Mode {
 }
 
 fn main() -> ExitCode {
+    mesh_allocator::give_back_at_once();
     let options = Options::parse();
     if let Some(Mode::Edge(edge)) = &options.mode {
         let config = match edge.config() {

@@ -279,15 +279,39 @@ impl Process {
     /// It is gone.
     #[must_use]
     pub fn usage(&self) -> (u64, f64) {
-        let read = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", self.id())).unwrap();
-        let status = read("status");
-        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        let kibibytes: u64 = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let stat = read("stat");
+        let stat = self.proc("stat");
         // After the name in brackets, which may hold anything: state is field 3, times are 14 and 15, in ticks of 10 ms.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
-        (kibibytes << 10, f64::from(ticks) / 100.0)
+        (self.status_bytes("VmRSS:"), f64::from(ticks) / 100.0)
+    }
+
+    /// The most that was ever resident, in bytes, since the start or [`Process::forget_peak`].
+    ///
+    /// # Panics
+    /// It is gone.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Begins anew with [`Process::peak`].
+    ///
+    /// # Panics
+    /// It is gone.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes << 10
+    }
+
+    fn proc(&self, what: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{what}", self.id())).unwrap()
     }
 }
 

@@ -89,8 +89,7 @@ impl<T> Match<T> {
         check_reply_length(message, options)?;
         let output = &self.method.output;
         let settings = write::Settings::of(options);
-        // Names and quotes take about as much room again as the content.
-        let mut out = Vec::with_capacity(message.len() + message.len() / 2 + 16);
+        let mut out = Vec::new();
         match self.rule.response_body {
             None => write::message(&output.tables, output.index, message, settings, &mut out),
             Some(field) => write::field(&output.tables, output.index, field, message, settings, &mut out),
@@ -233,17 +232,11 @@ impl Reading {
     }
 }
 
-/// Writes a field mask of these paths.
-fn put_mask(t: &Tables, field: u32, paths: &[String], out: &mut Vec<u8>) {
-    let length = paths
-        .iter()
-        .map(|path| wire::bytes_len(1, path.len()))
-        .sum::<usize>();
+/// Writes a field mask of this content.
+fn put_mask(t: &Tables, field: u32, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(t.field(field).key());
-    wire::put_varint(out, length as u64);
-    for path in paths {
-        wire::put_bytes(out, 1, path.as_bytes());
-    }
+    wire::put_varint(out, content.len() as u64);
+    out.extend_from_slice(content);
 }
 
 /// Reads the body of one request as it comes.
@@ -254,6 +247,14 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
+    /// So many bytes of body will probably come. Room for the message is set aside at once: growing by doubling would hold a
+    /// large one twice. What is set aside and not written to takes address space and no memory.
+    pub fn expect(&mut self, bytes: usize) {
+        if let Some(machine) = &mut self.reading.machine {
+            machine.expect(bytes);
+        }
+    }
+
     /// Takes the next piece of the body, decompressed. What is complete in it is read at once; no piece is kept.
     ///
     /// # Errors

@@ -160,18 +160,37 @@ fn read_header(mut header: Bytes, bytes_max: usize) -> Result<(bool, usize), Fra
     Ok((compressed, bytes))
 }
 
+/// A message of this size is worth a piece of its own rather than a copy behind its header.
+const LARGE_BYTES: usize = 16 << 10;
+
+/// One uncompressed message as a body's two pieces, of which the second is empty unless the message is so large that it
+/// would not be copied behind its header.
+///
+/// # Errors
+/// The message is over 4 GiB.
+pub fn pieces(message: Bytes) -> Result<(Bytes, Bytes), FrameError> {
+    if message.len() < LARGE_BYTES {
+        return Ok((encode(&message)?, Bytes::new()));
+    }
+    Ok((Bytes::copy_from_slice(&header(message.len())?), message))
+}
+
+fn header(bytes: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
+    let length = u32::try_from(bytes).map_err(|_| FrameError::TooLarge {
+        bytes,
+        bytes_max: u32::MAX as usize,
+    })?;
+    let [a, b, c, d] = length.to_be_bytes();
+    Ok([0, a, b, c, d])
+}
+
 /// Frames one uncompressed message.
 ///
 /// # Errors
 /// The message is over 4 GiB.
 pub fn encode(message: &[u8]) -> Result<Bytes, FrameError> {
-    let length = u32::try_from(message.len()).map_err(|_| FrameError::TooLarge {
-        bytes: message.len(),
-        bytes_max: u32::MAX as usize,
-    })?;
     let mut framed = Vec::with_capacity(HEADER_BYTES + message.len());
-    framed.push(0);
-    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(&header(message.len())?);
     framed.extend_from_slice(message);
     Ok(framed.into())
 }
@@ -211,6 +230,16 @@ mod tests {
         let mut decoder = Decoder::new(100);
         decoder.push(body);
         assert_eq!(decoder.next().unwrap().unwrap().message.as_ptr(), place);
+    }
+
+    #[test]
+    fn a_large_message_is_a_piece_of_its_own_and_not_copied() {
+        let small = pieces(Bytes::from_static(b"abc")).unwrap();
+        assert_eq!(small, (encode(b"abc").unwrap(), Bytes::new()));
+        let message = Bytes::from(vec![7; LARGE_BYTES]);
+        let (head, rest) = pieces(message.clone()).unwrap();
+        assert_eq!(rest.as_ptr(), message.as_ptr());
+        assert_eq!([head, rest].concat(), encode(&message).unwrap());
     }
 
     #[test]

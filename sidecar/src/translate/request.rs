@@ -47,6 +47,14 @@ impl Inlet {
         self
     }
 
+    /// How many bytes are known to come, at most `bytes_max`. Nothing is known of what is compressed.
+    pub(crate) fn expects(&self, bytes_max: usize) -> usize {
+        if self.unpacker.is_some() {
+            return 0;
+        }
+        usize::try_from(self.body.size_hint().lower()).map_or(bytes_max, |bytes| bytes.min(bytes_max))
+    }
+
     /// Whether it is known to be over a limit before any of it came.
     pub(crate) fn expects_more_than(&self, bytes_max: usize) -> bool {
         self.unpacker.is_none() && self.body.size_hint().lower() > bytes_max as u64
@@ -195,6 +203,8 @@ impl Requests {
 pub(crate) struct AskingBody {
     requests: Requests,
     progress: Rc<Progress>,
+    /// A large message whose header was sent.
+    then: Bytes,
     over: bool,
 }
 
@@ -203,6 +213,7 @@ impl AskingBody {
         Self {
             requests,
             progress,
+            then: Bytes::new(),
             over: false,
         }
     }
@@ -210,6 +221,9 @@ impl AskingBody {
     /// As [`Body::poll_frame`], for a service that takes gRPC's frames. A request that turns out to be wrong is kept for
     /// the answer and ends the call upstream.
     pub(crate) fn poll_frame(&mut self, cx: &mut Poller<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.then.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.then)))));
+        }
         if self.over {
             return Poll::Ready(None);
         }
@@ -220,7 +234,11 @@ impl AskingBody {
             }
             Some(Ok(Piece::Framed(bytes))) => Ok(bytes),
             Some(Ok(Piece::Message(message))) => {
-                frame::encode(&message).map_err(|error| bad_request_frame(&error))
+                let pieces = frame::pieces(message).map_err(|error| bad_request_frame(&error));
+                pieces.map(|(first, then)| {
+                    self.then = then;
+                    first
+                })
             }
             Some(Err(rejection)) => Err(rejection),
         };
@@ -237,6 +255,6 @@ impl AskingBody {
 
     /// Whether nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.requests.is_over()
+        self.then.is_empty() && (self.over || self.requests.is_over())
     }
 }

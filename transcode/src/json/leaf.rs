@@ -122,12 +122,7 @@ pub(crate) fn message_from_text(special: Special, text: &[u8]) -> Result<Vec<u8>
     match special {
         Special::Timestamp => put_time(&mut content, time::timestamp(text)?),
         Special::Duration => put_time(&mut content, time::duration(text)?),
-        Special::FieldMask => {
-            for path in field_mask(text)? {
-                wire::put_length(&mut content, 1, path.len());
-                content.extend_from_slice(path.as_bytes());
-            }
-        }
+        Special::FieldMask => put_field_mask(&mut content, text)?,
         _ => return Err("takes no plain value".into()),
     }
     Ok(content)
@@ -151,34 +146,32 @@ fn float(kind: Kind, value: f64) -> Leaf<'static> {
     }
 }
 
-/// The paths of a field mask in proto names, from `fooBar,baz.quxQuux`.
-///
-/// # Errors
-/// A path is not in lowerCamelCase.
-pub(crate) fn field_mask(text: &str) -> Result<Vec<String>, String> {
+/// Writes a field mask's paths, in proto names, from `fooBar,baz.quxQuux`.
+fn put_field_mask(out: &mut Vec<u8>, text: &str) -> Result<(), String> {
     if text.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let snake = |path: &str| {
-        let mut snake = String::with_capacity(path.len() + 4);
-        for character in path.chars() {
-            match character {
-                'A'..='Z' => {
-                    snake.push('_');
-                    snake.push(character.to_ascii_lowercase());
-                }
-                'a'..='z' | '0'..='9' | '.' => snake.push(character),
-                _ => return None,
-            }
-        }
-        let sound = !path.is_empty()
+    let mut snake = Vec::new();
+    for path in text.split(',') {
+        let is_sound = path
+            .split('.')
+            .all(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
             && path
-                .split('.')
-                .all(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
-        sound.then_some(snake)
-    };
-    let paths: Option<Vec<String>> = text.split(',').map(snake).collect();
-    paths.ok_or_else(|| "must be field paths in lowerCamelCase, separated by commas".into())
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+        if !is_sound {
+            return Err("must be field paths in lowerCamelCase, separated by commas".into());
+        }
+        snake.clear();
+        for byte in path.bytes() {
+            if byte.is_ascii_uppercase() {
+                snake.push(b'_');
+            }
+            snake.push(byte.to_ascii_lowercase());
+        }
+        wire::put_bytes(out, 1, &snake);
+    }
+    Ok(())
 }
 
 /// `foo_bar` as `fooBar`, if that can be turned back.
@@ -205,7 +198,11 @@ mod tests {
 
     #[test]
     fn field_masks_are_lower_camel_case_only() {
-        assert_eq!(field_mask("fooBar,a.bC").unwrap(), ["foo_bar", "a.b_c"]);
+        let field_mask = |text: &str| message_from_text(Special::FieldMask, text.as_bytes());
+        assert_eq!(
+            field_mask("fooBar,a.bC").unwrap(),
+            b"\x0a\x07foo_bar\x0a\x05a.b_c"
+        );
         assert!(field_mask("").unwrap().is_empty());
         for bad in ["foo_bar", "Foo", "a,", ",", "a..b", ".a", "a b", "a.B"] {
             assert!(field_mask(bad).is_err(), "{bad}");

@@ -100,6 +100,30 @@ fn a_patch_names_the_fields_of_its_body_in_the_mask() {
 }
 
 #[test]
+fn a_mask_that_would_be_longer_than_a_message_may_be_is_refused() {
+    // Each name far down is longer than the text that sets it.
+    let parts = |depth: usize| {
+        let (open, close) = (r#"{"color":"","deepPart":"#.repeat(depth), "}".repeat(depth));
+        format!(r#"{{"partOne":{open}{{}}{close}}}"#)
+    };
+    let options = Options {
+        limits: crate::Limits {
+            message_bytes: 2_000,
+            ..crate::Limits::default()
+        },
+        ..Options::default()
+    };
+    let patch = |depth: usize| {
+        let found = call("PATCH", "/v1/items/a");
+        found.request("", None, parts(depth).as_bytes(), &options)
+    };
+    patch(10).unwrap();
+    let refusal = patch(40).unwrap_err();
+    assert_eq!(refusal.http, 400, "{refusal:?}");
+    assert!(refusal.message.contains("too many fields"), "{refusal:?}");
+}
+
+#[test]
 fn a_mask_is_left_alone_where_it_is_given_or_nothing_is_clear() {
     let given = update(
         "PATCH",

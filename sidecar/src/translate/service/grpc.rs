@@ -46,11 +46,11 @@ pub(crate) fn head(head: &mut Parts, rpc: &str, frames: bool) -> Result<(), Reje
 /// # Errors
 /// It is over 4 GiB.
 pub(crate) fn one(message: Option<Bytes>) -> Result<RequestBody, Rejection> {
-    let framed = message
-        .map(|message| frame::encode(&message))
-        .transpose()
-        .map_err(|error| bad_request_frame(&error))?;
-    Ok(framed.map_or(RequestBody::Empty, |framed| RequestBody::Full(Some(framed))))
+    let Some(message) = message else {
+        return Ok(RequestBody::Empty);
+    };
+    let (first, then) = frame::pieces(message).map_err(|error| bad_request_frame(&error))?;
+    Ok(RequestBody::Full(first, then))
 }
 
 /// The end, where the head is all there is, or is none of gRPC.

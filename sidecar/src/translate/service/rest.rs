@@ -80,9 +80,9 @@ impl Service {
             .parse()
             .map_err(|_| malformed("the rule's method is none".into()))?;
         self.write_headers(&mut head.headers, made.body.is_some());
-        Ok(made
-            .body
-            .map_or(RequestBody::Empty, |body| RequestBody::Full(Some(body.into()))))
+        Ok(made.body.map_or(RequestBody::Empty, |body| {
+            RequestBody::Full(body.into(), Bytes::new())
+        }))
     }
 
     fn write_headers(&self, headers: &mut HeaderMap, has_body: bool) {

@@ -3,6 +3,7 @@
 use super::{Machine, Read, Slot, State, bound};
 use crate::json::out::Mark;
 use crate::table::{NONE, Special, Tables};
+use crate::wire;
 
 /// What is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Machine {
                 }
             }
             if frame.mask && frame.count == 0 && self.stack.len() > 1 {
-                self.note_mask(t, 1);
+                self.note_mask(t, 1, *at)?;
             }
         }
         *at += 1;
@@ -196,7 +197,7 @@ impl Machine {
             Close::LengthUnlessEmpty | Close::Packed => self.out.close(frame.mark),
             Close::Group => {
                 let number = t.field(frame.field).number;
-                crate::wire::put_varint(&mut self.out.bytes, u64::from(number) << 3 | 4);
+                wire::put_varint(&mut self.out.bytes, u64::from(number) << 3 | 4);
             }
         }
         self.proto_depth -= usize::from(frame.levels);
@@ -234,10 +235,15 @@ impl Machine {
     }
 
     /// Notes the path of the field that the frame `above` frames up is at, for a field mask.
-    pub(super) fn note_mask(&mut self, t: &Tables, above: usize) {
+    pub(super) fn note_mask(&mut self, t: &Tables, above: usize, at: usize) -> Read<()> {
         let frames = self.stack.len().saturating_sub(above);
         let names = self.stack.iter().take(frames).filter(|frame| frame.mask);
         let names: Vec<&str> = names.map(|frame| &*t.field(frame.current).name).collect();
-        self.mask.push(names.join("."));
+        wire::put_bytes(&mut self.mask, 1, names.join(".").as_bytes());
+        // Names of many fields far down are longer than the text that sets them.
+        if self.mask.len() > self.settings.limits.message_bytes {
+            return self.refuse(t, at, "is one of too many fields to be named in a field mask");
+        }
+        Ok(())
     }
 }

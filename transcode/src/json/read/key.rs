@@ -154,7 +154,7 @@ impl Machine {
                 && field.special == Special::None;
             if !nested {
                 self.slot.mask = false;
-                self.note_mask(t, 0);
+                self.note_mask(t, 0, at)?;
             }
         }
         Ok(())

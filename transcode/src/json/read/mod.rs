@@ -35,6 +35,9 @@ use crate::{Limits, Options, Refusal, UnknownInput};
 
 type Read<T> = Result<T, Refusal>;
 
+/// Room beside the text's own length, for what path and query add and for lengths of more than a byte.
+const EXPECTED_SPARE_BYTES: usize = 64;
+
 /// What a caller's switches say to the reader.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -150,7 +153,8 @@ pub(crate) struct Machine {
     root: u32,
     bounds: Bounds,
     check: Option<bound::Check>,
-    mask: Vec<String>,
+    /// Paths of the fields of the body, in proto names, as the content of a field mask.
+    mask: Vec<u8>,
     dropped: Vec<String>,
 }
 
@@ -225,6 +229,12 @@ impl Machine {
         self.total > 0
     }
 
+    /// Sets room aside for what so many bytes of text become, which is hardly ever more.
+    pub(crate) fn expect(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.settings.limits.message_bytes);
+        self.out.bytes.reserve(bytes + EXPECTED_SPARE_BYTES);
+    }
+
     /// Takes the next piece.
     pub(crate) fn push(&mut self, tables: &Tables, piece: &[u8]) -> Read<()> {
         self.total = self.total.saturating_add(piece.len());
@@ -264,8 +274,8 @@ impl Machine {
         &self.dropped
     }
 
-    /// Paths of the fields of the body, in proto names.
-    pub(crate) fn mask(&mut self) -> Vec<String> {
+    /// Paths of the fields of the body, in proto names, as the content of a field mask.
+    pub(crate) fn mask(&mut self) -> Vec<u8> {
         mem::take(&mut self.mask)
     }
 

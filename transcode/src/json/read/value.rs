@@ -23,7 +23,7 @@ impl Machine {
                 match self.word(b, *at, "null", last) {
                     Some(true) => {
                         *at += 4;
-                        return self.null(t);
+                        return self.null(t, *at);
                     }
                     Some(false) => {}
                     None => return Ok(false),
@@ -47,9 +47,9 @@ impl Machine {
     }
 
     /// `null` for a field: it is absent.
-    fn null(&mut self, t: &Tables) -> Read<bool> {
+    fn null(&mut self, t: &Tables, at: usize) -> Read<bool> {
         if self.slot.mask {
-            self.note_mask(t, 0);
+            self.note_mask(t, 0, at)?;
         }
         self.check = None;
         self.value_done(t)?;

@@ -66,6 +66,7 @@ pub(crate) fn message(
     settings: Settings,
     out: &mut Vec<u8>,
 ) -> Write<()> {
+    make_room(out, content);
     attempt(t, settings, out, |writer| writer.message(message, &[content]))
 }
 
@@ -81,11 +82,18 @@ pub(crate) fn field(
     settings: Settings,
     out: &mut Vec<u8>,
 ) -> Write<()> {
+    make_room(out, content);
     // The fields around it are looked through as well: a oneof beside it may have taken its place.
     attempt(t, settings, out, |writer| {
         writer.careful = true;
         writer.only(t.message(message), field, content)
     })
+}
+
+/// Names and quotes take about as much room again as the content. Growing by doubling would hold a large text twice; what is
+/// set aside and not written to takes address space and no memory.
+fn make_room(out: &mut Vec<u8>, content: &[u8]) {
+    out.reserve(content.len().saturating_mul(2).saturating_add(16));
 }
 
 /// Appends an `Any` of this type and content.

@@ -76,6 +76,7 @@ impl Caller {
         context: &Context,
     ) -> Result<Vec<u8>, Rejection> {
         let mut reader = self.found.begin(query, content_type, &context.options)?;
+        reader.expect(inlet.expects(context.options.limits.message_bytes));
         while let Some(data) = inlet.data().await? {
             reader.push(&data)?;
         }
