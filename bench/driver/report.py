@@ -8,11 +8,12 @@ from . import scenarios, setup
 
 
 class Row:
-    """One line of the table: ours over another's, of one number of one scenario."""
+    """One line of the table: ours over another's, of one number of one scenario; `given` is a number that is a ratio already."""
 
-    def __init__(self, sentence, scenario, metric, must, aim, more_is_better=False, over="envoy", less="", subject="sidecar"):
+    def __init__(self, sentence, scenario, metric, must, aim, more_is_better=False, over="envoy", less="", subject="sidecar",
+                 given=False):
         self.sentence, self.scenario, self.metric, self.must, self.aim = sentence, scenario, metric, must, aim
-        self.more_is_better, self.over, self.less, self.subject = more_is_better, over, less, subject
+        self.more_is_better, self.over, self.less, self.subject, self.given = more_is_better, over, less, subject, given
 
 
 # `less="direct"`: what the same call costs without any proxy is taken off both sides first.
@@ -40,6 +41,12 @@ ROWS = [
     Row("REST POST of 1 KiB JSON, echo: CPU/request", "rest-post", "cpu_us_per_request", 0.27, 0.18),
     Row("REST GET over HTTP/2: CPU/request", "rest-get-h2", "cpu_us_per_request", 0.40, 0.28),
     Row("server stream as one JSON object a line: CPU/message", "rest-stream", "cpu_us_per_message", 0.5, 0.3),
+    Row("REST GET among 10,000 routes: CPU/request", "rest-routes", "cpu_us_at_10000_routes", 0.35, 0.25),
+    Row("REST GET among 10,000 routes over among 10: CPU/request", "rest-routes", "growth", 1.1, 1.05, over="itself", given=True),
+    Row("JSON to protobuf in the library, bench message: time", "json-library", "read_ratio", 0.20, 0.12, over="prost-reflect",
+        subject="library", given=True),
+    Row("protobuf to JSON in the library, bench message: time", "json-library", "write_ratio", 0.20, 0.12, over="prost-reflect",
+        subject="library", given=True),
     Row("four data threads over two on two cores: requests/s", "threads", "per_second", 1.0, 1.0, more_is_better=True,
         over="threads-2", subject="threads-4"),
 ]
@@ -49,6 +56,9 @@ SHOWN = [
     ("rss_mib", "RSS MiB"), ("peak_mib", "peak MiB"), ("ready_ms", "ready ms"), ("kib_per_connection_opened", "KiB/conn opened"),
     ("kib_per_connection", "KiB/conn used"), ("peak_over_idle_mib", "peak over idle MiB"), ("rss_idle_mib", "RSS before MiB"), ("rss_after_close_mib", "RSS after close MiB"),
     *((f"cpu_us_at_{size}", f"CPU µs at {size:,} B") for size in scenarios.SIZES),
+    *((f"cpu_us_at_{count}_routes", f"CPU µs at {count:,} routes") for count in scenarios.ROUTES), ("growth", "last over first"),
+    *((f"{way}_{name}", f"{way} {said}") for way in ("read", "write") for name, said in (
+        ("ns", "ns"), ("reflect_ns", "prost-reflect ns"), ("ratio", "ratio"), ("ratio_least", "ratio, least"), ("ratio_most", "ratio, most"))),
 ]
 
 
@@ -57,6 +67,10 @@ def ratios(row, results):
     rounds = results.get(row.scenario, {})
     ours, theirs = rounds.get(row.subject, {}), rounds.get(row.over, {})
     base = rounds.get(row.less, {})
+    if row.given:
+        # With the least and the most that it was within a round, where that is known.
+        names = [row.metric, f"{row.metric}_least", f"{row.metric}_most"]
+        return [ours[number][name] for number in sorted(ours) for name in names if name in ours[number]]
     found = []
     for number in sorted(ours.keys() & theirs.keys()):
         less = base.get(number, {}).get(row.metric) if row.less else 0

@@ -1,14 +1,15 @@
 """The scenarios, named as sentences. Each measures one subject once and gives numbers by name."""
 
 import json
-import os
 import re
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 from . import catalog
 from .processes import Failed, Process, free_port, wait_for_answer, wait_for_port, wait_for_ready_line
+from .setup import RELEASE
 from .subjects import ALL, envoy_command
 
 SETTLE_SECONDS = 1.0
@@ -173,6 +174,7 @@ def threads(bench, pace, subject):
 
 JSON_BODY_BYTES_MAX = 4 << 20
 SIZES = [100, 1_000, 10_000, 100_000, 1_000_000, 4_000_000]
+ROUTES = [10, 100, 1_000, 10_000]
 POSTS_OF_A_SIZE = 12
 WRK_CONNECTIONS = 32
 
@@ -187,16 +189,12 @@ def order_json(size):
 
 
 def cpu_seconds(processes):
-    """User and system time so far."""
-    ticks = 0
-    for process in processes:
-        with open(f"/proc/{process.pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """User and system time so far, of all threads there are: in nanoseconds, where `stat` has hundredths of a second."""
+    tasks = [task for process in processes for task in Path(f"/proc/{process.pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def rest(path, body=None, tool="wrk", messages=1):
+def rest(path, body=None, tool="wrk", messages=1, descriptors=None):
     """JSON callers: wrk over HTTP/1.1, h2load over HTTP/2. A second run is measured; the first warms up."""
     def command(bench, port, seconds):
         url = f"http://127.0.0.1:{port}{path}"
@@ -218,7 +216,7 @@ def rest(path, body=None, tool="wrk", messages=1):
 
     def measure(bench, pace, subject):
         backend, to = bench.backend()
-        processes, port = bench.rest(subject, to)
+        processes, port = bench.rest(subject, to, descriptors)
         try:
             run(bench, port, pace.warmup)
             before, began = cpu_seconds(processes), time.monotonic()
@@ -295,6 +293,26 @@ def sizes(bench, pace, subject):
             process.stop()
 
 
+def routes(bench, pace, subject):
+    """CPU for one GET with a path variable among so many routes: the same request, a schema of another size."""
+    seen = {}
+    for count in ROUTES:
+        descriptors, path = bench.routes(count)
+        seen[f"cpu_us_at_{count}_routes"] = rest(path, descriptors=descriptors)(bench, pace, subject)["cpu_us_per_request"]
+    seen["growth"] = seen[f"cpu_us_at_{ROUTES[-1]}_routes"] / seen[f"cpu_us_at_{ROUTES[0]}_routes"]
+    return seen
+
+
+def library(bench, pace, _subject):
+    """JSON to protobuf and back without any network, ours and prost-reflect's in turns in one process."""
+    command = ["taskset", "-c", bench.proxy_cores, RELEASE / "json-library", bench.orders, pace.seconds]
+    limit = pace.seconds + LOAD_TIMEOUT_EXTRA_SECONDS
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=limit, check=False)
+    if done.returncode != 0:
+        raise Failed(done.stderr.strip())
+    return json.loads(done.stdout)
+
+
 SATURATED = ["--connections", 8, "--streams", 32]
 SCENARIOS = [
     Scenario("unary", "gRPC unary passed through, h2c, 8 connections x 32 streams", ALL, through(plain, *SATURATED)),
@@ -315,7 +333,10 @@ SCENARIOS = [
              rest(f"/v1/ticks:watch?count={TICKS}", messages=TICKS)),
     Scenario("rest-large", "messages of 4 MiB as JSON, echo", RESTERS, large_message),
     Scenario("rest-sizes", "one JSON echo at a time, by size", RESTERS, sizes),
+    Scenario("rest-routes", "REST GET with a path variable among 10 to 10,000 routes, HTTP/1.1, 32 connections", RESTERS, routes),
+    Scenario("json-library", "JSON to protobuf and back of the bench message in the library, beside prost-reflect's DynamicMessage",
+             ["library"], library),
     Scenario("threads", "data threads on two cores shared with load and backend", ["threads-2", "threads-4"], threads),
 ]
-QUICK_SUBJECTS = {"sidecar", "envoy", "floor", "direct", "threads-2", "threads-4"}
-QUICK_SCENARIOS = {"unary", "offered", "pair", "single", "stream", "start"}
+QUICK_SUBJECTS = {"sidecar", "envoy", "floor", "direct", "threads-2", "threads-4", "library"}
+QUICK_SCENARIOS = {"unary", "offered", "pair", "single", "stream", "start", "json-library"}

@@ -23,8 +23,18 @@ class Bench:
         self.certificates = self.work / "certificates"
         self.tools = setup.RELEASE / "bench-tools"
         subprocess.run([self.tools, "certificates", self.certificates], check=True)
+        self.orders = self.work / "orders.binpb"
+        self._describe(self.orders)
+
+    def routes(self, count):
+        """Descriptors with so many routes, and a path that is one of them."""
+        out = self.work / f"routes-{count}.binpb"
+        return out, self._describe(out, "--routes", count)
+
+    def _describe(self, out, *options):
         include = ["--include", setup.BENCH / "proto", "--include", setup.ROOT / "proto" / "proto"]
-        subprocess.run([self.tools, "descriptors", *include, self.work / "orders.binpb"], check=True)
+        command = [self.tools, "descriptors", *include, *map(str, options), out]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
     def backend(self, cores=None):
         """Starts the backend; gives it and its port."""
@@ -43,9 +53,11 @@ class Bench:
             wait_for_answer(port, process)
         return [process], port
 
-    def rest(self, subject, to):
-        """One proxy that speaks JSON to callers and gRPC to `to`."""
-        process, port = self._start(subject, "rest", to)
+    def rest(self, subject, to, descriptors=None):
+        """One proxy that speaks JSON to callers and gRPC to `to`; with the bench's own schema or one of many routes."""
+        services = "bench.v1.Orders, bench.v1.Routes" if descriptors else "bench.v1.Orders"
+        schema = {"DESCRIPTORS": descriptors or self.orders, "SERVICES": services}
+        process, port = self._start(subject, "rest", to, more=schema)
         wait_for_json(port, process)
         return [process], port
 
@@ -62,9 +74,9 @@ class Bench:
         wait_for_port(port, process)
         return process, port
 
-    def _start(self, subject, role, to, cores=None, threads=1):
+    def _start(self, subject, role, to, cores=None, threads=1, more=None):
         port = free_port()
-        places = {"LISTEN": port, "TO": to, "CERTS": self.certificates, "DIR": self.work, "THREADS": threads}
+        places = {"LISTEN": port, "TO": to, "CERTS": self.certificates, "DIR": self.work, "THREADS": threads, **(more or {})}
         command = self._command(subject, role, places)
         log = self.work / f"{subject}-{role}.log"
         return Process(command, cores or self.proxy_cores, log), port

@@ -24,21 +24,8 @@ pub fn order() -> Vec<u8> {
     text(&mut address, 4, "411 38");
     text(&mut address, 5, "SE");
     bytes(&mut out, 3, &address);
-    for number in 0..9u8 {
-        let mut line = Vec::new();
-        text(
-            &mut line,
-            1,
-            &format!("SKU-{:05}-{number}", 10_417 * u32::from(number + 1) % 99_991),
-        );
-        text(
-            &mut line,
-            2,
-            "Merino base layer, long sleeve, size M, \"forest\" green",
-        );
-        varint_field(&mut line, 3, u64::from(number % 3) + 1);
-        double(&mut line, 4, 49.95 + f64::from(number));
-        bytes(&mut out, 4, &line);
+    for number in 0..9 {
+        bytes(&mut out, 4, &line(number));
     }
     varint_field(&mut out, 5, 1_763_913_600_123);
     double(&mut out, 6, 612.35);
@@ -57,6 +44,42 @@ pub fn order() -> Vec<u8> {
         "Ring twice, please; leave with the neighbour if nobody is at home.",
     );
     out
+}
+
+/// A sparse order in protobuf, with as many lines as make about so many bytes of JSON; one hundred is the least.
+#[must_use]
+pub fn order_of(json_bytes: usize) -> Vec<u8> {
+    /// What one line takes as JSON, and what all else does.
+    const LINE_BYTES: usize = 116;
+    const REST_BYTES: usize = 120;
+    let mut out = Vec::new();
+    text(&mut out, 1, "ord_01HZX4T9S6W2Q8R3");
+    for number in 0..json_bytes.saturating_sub(REST_BYTES) / LINE_BYTES {
+        bytes(&mut out, 4, &line((number % 9) as u8));
+    }
+    varint_field(&mut out, 5, 1_763_913_600_123);
+    text(&mut out, 7, "SEK");
+    varint_field(&mut out, 8, 1);
+    varint_field(&mut out, 9, 1);
+    out
+}
+
+/// One line of an order.
+fn line(number: u8) -> Vec<u8> {
+    let mut line = Vec::new();
+    text(
+        &mut line,
+        1,
+        &format!("SKU-{:05}-{number}", 10_417 * u32::from(number + 1) % 99_991),
+    );
+    text(
+        &mut line,
+        2,
+        "Merino base layer, long sleeve, size M, \"forest\" green",
+    );
+    varint_field(&mut line, 3, u64::from(number % 3) + 1);
+    double(&mut line, 4, 49.95 + f64::from(number));
+    line
 }
 
 /// A tick of exactly [`TICK_BYTES`].

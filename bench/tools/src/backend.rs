@@ -8,8 +8,8 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use mesh_bench_kit::gather::gather;
-use mesh_bench_kit::message;
 use mesh_bench_kit::net::{self, Outcome};
+use mesh_bench_kit::{message, routes};
 use tokio::net::TcpStream;
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -80,13 +80,14 @@ async fn answer(
     response
         .headers_mut()
         .insert("content-type", HeaderValue::from_static("application/grpc"));
-    let status = match head.uri.path() {
+    let path = head.uri.path();
+    let status = match path {
         message::ECHO => {
             let mut stream = respond.send_response(response, false)?;
             stream.send_data(sent, false)?;
             return end(&mut stream, "0");
         }
-        message::GET => {
+        _ if path == message::GET || path.starts_with(routes::PREFIX) => {
             let mut stream = respond.send_response(response, false)?;
             stream.send_data(answers.order.clone(), false)?;
             return end(&mut stream, "0");

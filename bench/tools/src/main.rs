@@ -2,11 +2,12 @@
 
 mod backend;
 mod client;
+mod descriptors;
 mod idle;
 mod load;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -36,11 +37,14 @@ enum Command {
         /// The folder.
         dir: PathBuf,
     },
-    /// Writes the compiled descriptors of the bench's service.
+    /// Writes the compiled descriptors of the bench's service; with many routes, prints a path of one.
     Descriptors {
         /// Folders of .proto files.
         #[arg(long)]
         include: Vec<PathBuf>,
+        /// As many HTTP routes, generated but for the service's own.
+        #[arg(long)]
+        routes: Option<usize>,
         /// The file to write.
         out: PathBuf,
     },
@@ -62,7 +66,7 @@ fn run(command: Command) -> Outcome<()> {
         Command::Load(options) => block_on(load::run(options)),
         Command::Idle(options) => block_on(idle::run(options)),
         Command::Certificates { dir } => net::write_certificates(&dir),
-        Command::Descriptors { include, out } => descriptors(&include, &out),
+        Command::Descriptors { include, routes, out } => descriptors::write(&include, routes, &out),
     }
 }
 
@@ -72,15 +76,4 @@ fn block_on(future: impl Future<Output = Outcome<()>>) -> Outcome<()> {
         .build_local(LocalOptions::default())
         .map_err(|error| error.to_string())?
         .block_on(future)
-}
-
-fn descriptors(include: &[PathBuf], out: &Path) -> Outcome<()> {
-    let mut compiler = protox::Compiler::new(include).map_err(|error| error.to_string())?;
-    compiler
-        .include_imports(true)
-        .open_file("bench/v1/orders.proto")
-        .map_err(|error| format!("{error:?}"))?;
-    // Encoded from the pool, which keeps the http annotations.
-    std::fs::write(out, compiler.encode_file_descriptor_set())
-        .map_err(|error| format!("{}: {error}", out.display()))
 }
