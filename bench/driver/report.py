@@ -58,7 +58,7 @@ SHOWN = [
     *((f"cpu_us_at_{size}", f"CPU µs at {size:,} B") for size in scenarios.SIZES),
     *((f"cpu_us_at_{count}_routes", f"CPU µs at {count:,} routes") for count in scenarios.ROUTES), ("growth", "last over first"),
     *((f"{way}_{name}", f"{way} {said}") for way in ("read", "write") for name, said in (
-        ("ns", "ns"), ("reflect_ns", "prost-reflect ns"), ("ratio", "ratio"), ("ratio_least", "ratio, least"), ("ratio_most", "ratio, most"))),
+        ("ns", "ns"), ("reflect_ns", "prost-reflect ns"), ("ratio", "ratio"), ("ratio_least", "ratio least"), ("ratio_most", "ratio most"))),
 ]
 
 

@@ -1,7 +1,9 @@
 """The scenarios, named as sentences. Each measures one subject once and gives numbers by name."""
 
+import contextlib
 import json
 import re
+import statistics
 import subprocess
 import time
 import urllib.request
@@ -175,6 +177,7 @@ def threads(bench, pace, subject):
 JSON_BODY_BYTES_MAX = 4 << 20
 SIZES = [100, 1_000, 10_000, 100_000, 1_000_000, 4_000_000]
 ROUTES = [10, 100, 1_000, 10_000]
+ROUTES_TURNS = 3
 POSTS_OF_A_SIZE = 12
 WRK_CONNECTIONS = 32
 
@@ -190,41 +193,49 @@ def order_json(size):
 
 def cpu_seconds(processes):
     """User and system time so far, of all threads there are: in nanoseconds, where `stat` has hundredths of a second."""
-    tasks = [task for process in processes for task in Path(f"/proc/{process.pid}/task").iterdir()]
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    spent = 0
+    for task in [task for process in processes for task in Path(f"/proc/{process.pid}/task").iterdir()]:
+        # A thread that ends right now was an idle one: those that work stay.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            spent += int((task / "schedstat").read_text().split()[0])
+    return spent / 1e9
 
 
-def rest(path, body=None, tool="wrk", messages=1, descriptors=None):
-    """JSON callers: wrk over HTTP/1.1, h2load over HTTP/2. A second run is measured; the first warms up."""
-    def command(bench, port, seconds):
-        url = f"http://127.0.0.1:{port}{path}"
-        if tool == "h2load":
-            return ["h2load", "-c", "8", "-m", "32", "-D", str(max(1, round(seconds))), url]
-        options = ["-t1", "-c", str(8 if messages > 1 else WRK_CONNECTIONS), "-d", f"{max(1, round(seconds))}s", "--latency"]
-        if body:
-            script = bench.work / "post.lua"
-            script.write_text(f"wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = [==[{body.decode()}]==]\n")
-            options += ["-s", str(script)]
-        return ["wrk", *options, url]
+def json_load(bench, port, seconds, path, body=None, tool="wrk", messages=1):
+    """JSON callers: wrk over HTTP/1.1, h2load over HTTP/2."""
+    url = f"http://127.0.0.1:{port}{path}"
+    if tool == "h2load":
+        command = ["h2load", "-c", "8", "-m", "32", "-D", str(max(1, round(seconds))), url]
+    else:
+        command = ["wrk", "-t1", "-c", str(8 if messages > 1 else WRK_CONNECTIONS), "-d", f"{max(1, round(seconds))}s", "--latency", url]
+    if body:
+        script = bench.work / "post.lua"
+        script.write_text(f"wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = [==[{body.decode()}]==]\n")
+        command[-1:-1] = ["-s", str(script)]
+    whole = ["taskset", "-c", bench.load_cores, *command]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=seconds + LOAD_TIMEOUT_EXTRA_SECONDS, check=False)
+    if done.returncode != 0:
+        raise Failed(f"{tool}: {(done.stderr or done.stdout).strip()[-400:]}")
+    return read_wrk(done.stdout) if tool == "wrk" else read_h2load(done.stdout)
 
-    def run(bench, port, seconds):
-        whole = ["taskset", "-c", bench.load_cores, *command(bench, port, seconds)]
-        done = subprocess.run(whole, capture_output=True, text=True, timeout=seconds + LOAD_TIMEOUT_EXTRA_SECONDS, check=False)
-        if done.returncode != 0:
-            raise Failed(f"{tool}: {(done.stderr or done.stdout).strip()[-400:]}")
-        return read_wrk(done.stdout) if tool == "wrk" else read_h2load(done.stdout)
 
+def json_measured(bench, processes, *load_options, **more):
+    """The same, with what the proxy needed for it."""
+    before, began = cpu_seconds(processes), time.monotonic()
+    seen = json_load(bench, *load_options, **more)
+    cpu, took = cpu_seconds(processes) - before, time.monotonic() - began
+    return {**seen, "cpu_us_per_request": cpu / seen["requests"] * 1e6, "cpu_share": cpu / took}
+
+
+def rest(path, body=None, tool="wrk", messages=1):
+    """JSON callers of one path. A second run is measured; the first warms up."""
     def measure(bench, pace, subject):
         backend, to = bench.backend()
-        processes, port = bench.rest(subject, to, descriptors)
+        processes, port = bench.rest(subject, to)
         try:
-            run(bench, port, pace.warmup)
-            before, began = cpu_seconds(processes), time.monotonic()
-            seen = run(bench, port, pace.seconds)
-            cpu, took = cpu_seconds(processes) - before, time.monotonic() - began
-            seen["cpu_us_per_request"] = cpu / seen["requests"] * 1e6
+            json_load(bench, port, pace.warmup, path, body, tool, messages)
+            seen = json_measured(bench, processes, port, pace.seconds, path, body, tool, messages)
             seen["cpu_us_per_message"] = seen["cpu_us_per_request"] / messages
-            seen["cpu_share"] = cpu / took
             seen["rss_mib"] = sum(process.rss_kib() for process in processes) / 1024
             return seen
         finally:
@@ -294,13 +305,24 @@ def sizes(bench, pace, subject):
 
 
 def routes(bench, pace, subject):
-    """CPU for one GET with a path variable among so many routes: the same request, a schema of another size."""
-    seen = {}
-    for count in ROUTES:
-        descriptors, path = bench.routes(count)
-        seen[f"cpu_us_at_{count}_routes"] = rest(path, descriptors=descriptors)(bench, pace, subject)["cpu_us_per_request"]
-    seen["growth"] = seen[f"cpu_us_at_{ROUTES[-1]}_routes"] / seen[f"cpu_us_at_{ROUTES[0]}_routes"]
-    return seen
+    """CPU for one GET with a path variable among so many routes: the same request, schemas of other sizes, in turns."""
+    backend, to = bench.backend()
+    proxies, turns = {}, {count: [] for count in ROUTES}
+    try:
+        for count in ROUTES:
+            descriptors, path = bench.routes(count)
+            proxies[count] = *bench.rest(subject, to, descriptors), path
+            json_load(bench, proxies[count][1], pace.warmup, path)
+        for _ in range(ROUTES_TURNS):
+            for count, (processes, port, path) in proxies.items():
+                seen = json_measured(bench, processes, port, pace.seconds / ROUTES_TURNS, path)
+                turns[count].append(seen["cpu_us_per_request"])
+    finally:
+        for process in [*(process for started in proxies.values() for process in started[0]), backend]:
+            process.stop()
+    growth = [last / first for first, last in zip(turns[ROUTES[0]], turns[ROUTES[-1]])]
+    return {**{f"cpu_us_at_{count}_routes": statistics.median(each) for count, each in turns.items()},
+            "growth": statistics.median(growth), "growth_least": min(growth), "growth_most": max(growth)}
 
 
 def library(bench, pace, _subject):

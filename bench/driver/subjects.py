@@ -78,12 +78,12 @@ class Bench:
         port = free_port()
         places = {"LISTEN": port, "TO": to, "CERTS": self.certificates, "DIR": self.work, "THREADS": threads, **(more or {})}
         command = self._command(subject, role, places)
-        log = self.work / f"{subject}-{role}.log"
+        log = self.work / f"{subject}-{role}-{port}.log"
         return Process(command, cores or self.proxy_cores, log), port
 
     def _command(self, subject, role, places):
         if subject == "sidecar":
-            self._fill(f"resources-{role}.yaml", places)
+            places = {**places, "RESOURCES": self._fill(f"resources-{role}.yaml", places)}
             return [self.sidecar, "--config", self._fill(f"sidecar-{role}.yaml", places)]
         if subject == "envoy":
             return envoy_command(self._fill(f"envoy-{role}.yaml", places))
@@ -101,7 +101,8 @@ class Bench:
         text = (PEERS / name).read_text()
         for place, value in places.items():
             text = text.replace(f"@{place}@", str(value))
-        filled = self.work / name
+        # Several of one kind may run at once.
+        filled = self.work / f"{places['LISTEN']}-{name}"
         filled.write_text(text)
         return filled
 

@@ -144,7 +144,7 @@ pub fn trace_begin(_: &[u8], times: usize) {
     let (headers, mut dice) = (headers_of_a_call(), Dice::new(7));
     repeat(times, || {
         let mut headers = headers.clone();
-        trace::carry_on(&mut headers, &mut dice)
+        trace::carry_on(&mut headers, &mut dice);
     });
 }
 
