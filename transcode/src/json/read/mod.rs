@@ -35,6 +35,10 @@ use crate::{Limits, Options, Refusal, UnknownInput};
 
 type Read<T> = Result<T, Refusal>;
 
+/// Room that ordinary bodies do not outgrow: of frames, and of the names they are at.
+const STACK_FRAMES: usize = 6;
+const NAMES_BYTES: usize = 96;
+
 /// Room beside the text's own length, for what path and query add and for lengths of more than a byte.
 const EXPECTED_SPARE_BYTES: usize = 64;
 
@@ -200,7 +204,7 @@ impl Machine {
             settings,
             state: State::Value,
             slot,
-            stack: Vec::new(),
+            stack: Vec::with_capacity(STACK_FRAMES),
             out: Out::default(),
             total: 0,
             base: 0,
@@ -214,7 +218,7 @@ impl Machine {
             keys: Vec::new(),
             sets: Vec::new(),
             unknown: Vec::new(),
-            names: Vec::new(),
+            names: Vec::with_capacity(NAMES_BYTES),
             emitted: Vec::new(),
             root: NONE,
             bounds,

@@ -4,6 +4,10 @@ use super::{Fail, Write, Writer};
 use crate::table::{Field, Kind};
 use crate::wire::{self, Value};
 
+/// Keys of a map of at most so many entries are kept while it is sorted; those of a larger one are read again, since they take
+/// more memory than the entries themselves may have taken on the wire.
+const KEYS_KEPT: usize = 64;
+
 /// A key, comparable within its map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key<'a> {
@@ -39,29 +43,23 @@ impl Writer<'_, '_> {
         let t = self.t;
         let (key, value) = t.entry(field);
         let (key, value) = (t.field(key), t.field(value));
-        // Mostly they come in order, or there are few: looked at once, they need no sorting.
-        let mut rising = true;
-        let mut last = None;
-        for entry in &entries {
-            let this = Some(key_of(key, entry)?);
-            rising &= last < this;
-            last = this;
-        }
-        if !rising {
+        // Of equal ones the last stays the last.
+        if entries.len() <= KEYS_KEPT {
+            entries.sort_by_cached_key(|entry| order(key, entry));
+        } else {
             entries.sort_by(|one, other| order(key, one).cmp(&order(key, other)));
         }
         let start = self.out.len();
-        for (position, entry) in entries.iter().enumerate() {
-            let replaced = !rising
-                && entries
-                    .get(position + 1)
-                    .is_some_and(|next| order(key, next) == order(key, entry));
-            if replaced {
+        let mut entries = entries.into_iter();
+        let mut next = next_of(key, &mut entries)?;
+        while let Some((name, entry)) = next {
+            next = next_of(key, &mut entries)?;
+            if next.is_some_and(|(following, _)| following == name) {
                 continue;
             }
             let before = self.out.len();
             self.out.push(b',');
-            self.map_key(key, key_of(key, entry)?)?;
+            self.map_key(key, name)?;
             self.out.push(b':');
             if !self.map_value(value, entry)? {
                 self.out.truncate(before);
@@ -125,9 +123,20 @@ impl Writer<'_, '_> {
     }
 }
 
-/// What entries are sorted by. All keys were read once before.
+/// What entries are sorted by. One that has no key is told when it is written.
 fn order<'a>(field: &Field, entry: &'a [u8]) -> Option<Key<'a>> {
     key_of(field, entry).ok()
+}
+
+/// The next entry, with its key.
+fn next_of<'a>(
+    field: &Field,
+    entries: &mut impl Iterator<Item = &'a [u8]>,
+) -> Write<Option<(Key<'a>, &'a [u8])>> {
+    match entries.next() {
+        Some(entry) => Ok(Some((key_of(field, entry)?, entry))),
+        None => Ok(None),
+    }
 }
 
 /// The key of an entry: the last one there, or the default.
