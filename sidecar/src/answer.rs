@@ -98,6 +98,9 @@ fn mark(response: &mut Response<AnswerBody>, rejection: &Rejection) {
     {
         headers.insert(ALLOW, allow);
     }
+    if let Some((name, value)) = rejection.accept.as_deref() {
+        headers.insert(name.clone(), value.clone());
+    }
 }
 
 impl From<mesh_transcode::Refusal> for Rejection {

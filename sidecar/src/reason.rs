@@ -2,6 +2,7 @@
 //!
 //! Grep for the word from a dashboard and you land on the line that decided.
 
+use http::{HeaderName, HeaderValue};
 use mesh_proto::google::rpc;
 use prost::Message;
 
@@ -163,6 +164,8 @@ pub struct Rejection {
     pub field: Option<String>,
     /// HTTP methods that would be allowed, for [`Reason::MethodNotAllowed`].
     pub allow: Option<String>,
+    /// What would be read, and the header that says so, for [`Reason::ContentTypeUnknown`].
+    pub accept: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Rejection {
@@ -175,6 +178,16 @@ impl Rejection {
             detail: None,
             field: None,
             allow: None,
+            accept: None,
+        }
+    }
+
+    /// A body of a type that is not understood, where these are.
+    #[must_use]
+    pub(crate) fn unread(message: impl Into<String>, header: HeaderName, read: &'static str) -> Self {
+        Self {
+            accept: Some(Box::new((header, HeaderValue::from_static(read)))),
+            ..Self::new(Reason::ContentTypeUnknown, message)
         }
     }
 
