@@ -164,7 +164,7 @@ pub struct Rejection {
     pub field: Option<String>,
     /// HTTP methods that would be allowed, for [`Reason::MethodNotAllowed`].
     pub allow: Option<String>,
-    /// What would be read, and the header that says so, for [`Reason::ContentTypeUnknown`].
+    /// What would be read, and the header that says so, where a type or an encoding is not.
     pub accept: Option<Box<(HeaderName, HeaderValue)>>,
 }
 

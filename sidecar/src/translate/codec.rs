@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_transcode::frame::Frame;
 use mesh_transcode::gzip::{self, GzipError};
 use mesh_transcode::{Method, Options};
 
+use crate::headers::GRPC_ACCEPT_ENCODING;
 use crate::reason::{Reason, Rejection};
+
+/// Encodings of messages that are read here.
+pub(crate) const READ: &str = "identity,gzip";
 
 /// How a caller writes messages.
 #[derive(Clone)]
@@ -102,10 +106,13 @@ impl Unopened {
     /// As a caller's fault.
     pub(crate) fn of_request(self) -> Rejection {
         match self {
-            Unopened::Unknown => Rejection::new(
-                Reason::NotTranslatable,
-                "a message is compressed in a way that is not read here; gzip and identity are",
-            ),
+            Unopened::Unknown => Rejection {
+                accept: Some(Box::new((GRPC_ACCEPT_ENCODING, HeaderValue::from_static(READ)))),
+                ..Rejection::new(
+                    Reason::NotTranslatable,
+                    "a message is compressed in a way that is not read here; gzip and identity are",
+                )
+            },
             Unopened::Gzip(error @ GzipError::TooLarge(_)) => {
                 Rejection::new(Reason::RequestTooLarge, error.to_string())
             }

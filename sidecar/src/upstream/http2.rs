@@ -20,6 +20,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::interim::{INTERIM_MAX, TooMany};
 use crate::body::{BoxError, RequestBody};
 use crate::clock::Clock;
 use crate::reason::Rejection;
@@ -152,6 +153,8 @@ pub(crate) fn send(
     Ok(Sending {
         response,
         pump: Some(pump),
+        polled: false,
+        interim: 0,
     })
 }
 
@@ -160,6 +163,9 @@ pub(crate) struct Sending {
     response: ResponseFuture,
     /// Taken along by the answer.
     pump: Option<Pump>,
+    polled: bool,
+    /// How many interim answers came.
+    interim: u32,
 }
 
 impl Future for Sending {
@@ -169,6 +175,15 @@ impl Future for Sending {
         let this = &mut *self;
         if let Some(pump) = &mut this.pump {
             pump.poll_some(cx)?;
+        }
+        // Nothing can be there when it was just sent.
+        while std::mem::replace(&mut this.polled, true)
+            && let Poll::Ready(Some(Ok(_))) = this.response.poll_informational(cx)
+        {
+            this.interim += 1;
+            if this.interim > INTERIM_MAX {
+                return Poll::Ready(Err(TooMany.into()));
+            }
         }
         let response = ready!(Pin::new(&mut this.response).poll(cx))?;
         let pump = this.pump.take();
@@ -186,6 +201,12 @@ impl Future for Sending {
 /// Why an answer was refused on this side of the connection, if it was. The library ends the stream where headers or trailers
 /// are over the limit, and the connection where they are so much over it that it stopped reading them.
 pub(crate) fn refused_here(error: &(dyn Error + 'static)) -> Option<Rejection> {
+    if error.is::<TooMany>() {
+        return Some(Rejection::new(
+            crate::reason::Reason::ResponseUnreadable,
+            TooMany.to_string(),
+        ));
+    }
     let error = error.downcast_ref::<h2::Error>()?;
     if !error.is_library() {
         return None;

@@ -83,6 +83,15 @@ impl Form {
         })
     }
 
+    /// The header that names encodings of messages.
+    pub(crate) fn accept_encoding(self) -> HeaderName {
+        if self.stream {
+            STREAM_ACCEPT_ENCODING
+        } else {
+            ACCEPT_ENCODING
+        }
+    }
+
     /// A refusal of ours. What HTTP has a status of its own for is told by that.
     pub(crate) fn refused(self, rejection: &Rejection) -> Reply {
         let end = End::from(rejection);
