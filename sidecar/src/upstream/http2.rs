@@ -38,12 +38,15 @@ const LIMITS: Limits = Limits {
     idle: 300,
     age: 30 * 60,
     grace: Tick::MAX,
-    keep_alive: Some(KeepAlive {
-        busy: 10,
-        idle: 30,
-        timeout: 20,
-    }),
+    keep_alive: None,
     drains: false,
+};
+/// How a sidecar that is gone without a word is noticed. Only sidecars are asked: servers of gRPC count pings on a stream on
+/// which nothing moves, and close the connection after the third within five minutes.
+const KEEP_ALIVE: KeepAlive = KeepAlive {
+    busy: 10,
+    idle: 30,
+    timeout: 20,
 };
 
 /// One connection.
@@ -54,15 +57,19 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Begins HTTP/2 on a stream; the connection is driven on this thread.
+    /// Begins HTTP/2 on a stream; the connection is driven on this thread. `asks`: for signs of life.
     ///
     /// # Errors
     /// Why not, in words.
     pub(crate) async fn begin(
         clock: &Rc<Clock>,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        asks: bool,
     ) -> Result<Self, String> {
-        let watched = clock.connection(LIMITS);
+        let watched = clock.connection(Limits {
+            keep_alive: asks.then_some(KEEP_ALIVE),
+            ..LIMITS
+        });
         let pulse = watched.pulse.clone();
         let (stream, driver) = wire(stream, pulse.clone(), false);
         let (sender, mut connection) = h2::client::Builder::new()
