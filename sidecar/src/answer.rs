@@ -1,7 +1,7 @@
 //! Refusals as answers the caller can read, in what the caller speaks.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mesh_transcode::problem;
 
@@ -40,12 +40,12 @@ fn told(mut call: Box<Call>, rejection: &Rejection) -> Response<AnswerBody> {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        say_what_is_read(response.headers_mut(), rejection);
+        say_what_is_taken(response.headers_mut(), rejection);
         return response;
     }
     if let Speaks::GrpcWeb(form) = call.speaks {
         let mut response = form.ended(&End::from(rejection)).response(call);
-        say_what_is_read(response.headers_mut(), rejection);
+        say_what_is_taken(response.headers_mut(), rejection);
         return response;
     }
     if let Speaks::Connect(form) = call.speaks {
@@ -97,18 +97,11 @@ fn mark(response: &mut Response<AnswerBody>, rejection: &Rejection) {
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if let Some(allow) = rejection
-        .allow
-        .as_deref()
-        .and_then(|allow| HeaderValue::from_str(allow).ok())
-    {
-        headers.insert(ALLOW, allow);
-    }
-    say_what_is_read(headers, rejection);
+    say_what_is_taken(headers, rejection);
 }
 
-fn say_what_is_read(headers: &mut HeaderMap, rejection: &Rejection) {
-    if let Some((name, value)) = rejection.accept.as_deref() {
+fn say_what_is_taken(headers: &mut HeaderMap, rejection: &Rejection) {
+    if let Some((name, value)) = rejection.instead.as_deref() {
         headers.insert(name.clone(), value.clone());
     }
 }

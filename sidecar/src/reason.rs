@@ -162,10 +162,8 @@ pub struct Rejection {
     pub detail: Option<String>,
     /// The request field it is about, in the caller's terms.
     pub field: Option<String>,
-    /// HTTP methods that would be allowed, for [`Reason::MethodNotAllowed`].
-    pub allow: Option<String>,
-    /// What would be read, and the header that says so, where a type or an encoding is not.
-    pub accept: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What would be taken instead, and the header that says so: `Allow` of methods, `Accept-Post` of types, and the like.
+    pub instead: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Rejection {
@@ -177,18 +175,16 @@ impl Rejection {
             message: message.into(),
             detail: None,
             field: None,
-            allow: None,
-            accept: None,
+            instead: None,
         }
     }
 
-    /// A body of a type that is not understood, where these are.
+    /// Adds what would be taken instead, and the header that says so.
     #[must_use]
-    pub(crate) fn unread(message: impl Into<String>, header: HeaderName, read: &'static str) -> Self {
-        Self {
-            accept: Some(Box::new((header, HeaderValue::from_static(read)))),
-            ..Self::new(Reason::ContentTypeUnknown, message)
-        }
+    pub(crate) fn or_instead(mut self, header: HeaderName, taken: &str) -> Self {
+        let taken = HeaderValue::from_str(taken).ok();
+        self.instead = taken.map(|taken| Box::new((header, taken)));
+        self
     }
 
     /// Adds what only the log may know.

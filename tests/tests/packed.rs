@@ -191,7 +191,6 @@ fn each_message_has_a_flag_that_says_whether_it_is_compressed() {
     ];
     let asks = json!({"symbol": symbol}).to_string();
     let (headers, packed) = bytes(&folder, &edge, "GetQuote", &head, asks.as_bytes());
-    let headers = headers.to_string();
     assert!(
         headers.contains("content-encoding: gzip\r\n") && headers.contains("vary: accept-encoding\r\n"),
         "{headers}"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use mesh_transcode::frame::Frame;
 use mesh_transcode::gzip::{self, GzipError};
 use mesh_transcode::{Method, Options};
@@ -106,13 +106,11 @@ impl Unopened {
     /// As a caller's fault.
     pub(crate) fn of_request(self) -> Rejection {
         match self {
-            Unopened::Unknown => Rejection {
-                accept: Some(Box::new((GRPC_ACCEPT_ENCODING, HeaderValue::from_static(READ)))),
-                ..Rejection::new(
-                    Reason::NotTranslatable,
-                    "a message is compressed in a way that is not read here; gzip and identity are",
-                )
-            },
+            Unopened::Unknown => Rejection::new(
+                Reason::NotTranslatable,
+                "a message is compressed in a way that is not read here; gzip and identity are",
+            )
+            .or_instead(GRPC_ACCEPT_ENCODING, READ),
             Unopened::Gzip(error @ GzipError::TooLarge(_)) => {
                 Rejection::new(Reason::RequestTooLarge, error.to_string())
             }

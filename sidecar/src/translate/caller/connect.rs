@@ -363,7 +363,7 @@ pub(crate) fn check_form(form: Form, method: &mesh_transcode::Method) -> Result<
         "application/proto, application/json"
     };
     let message = format!("{} takes {}", method.name(), taken.replace(", ", " or "));
-    Err(Rejection::unread(message, headers::ACCEPT_POST, taken))
+    Err(Rejection::new(Reason::ContentTypeUnknown, message).or_instead(headers::ACCEPT_POST, taken))
 }
 
 #[cfg(test)]

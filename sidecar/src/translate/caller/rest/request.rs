@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use mesh_transcode::form::Field;
 use mesh_transcode::multipart::{self, Event, Multipart};
 
@@ -41,7 +41,7 @@ impl Caller {
     /// Who sent what is not read is told what is (RFC 5789 3.1; Accept-Post; RFC 9110 15.5.16).
     fn with_what_is_read(&self, rejection: Rejection, method: &Method) -> Rejection {
         if rejection.reason != Reason::ContentTypeUnknown
-            || rejection.accept.is_some()
+            || rejection.instead.is_some()
             || self.found.request_body_is_http_body()
             || !self.found.takes_body()
         {
@@ -59,10 +59,7 @@ impl Caller {
         } else {
             "application/json"
         };
-        Rejection {
-            accept: Some(Box::new((name, HeaderValue::from_static(read)))),
-            ..rejection
-        }
+        rejection.or_instead(name, read)
     }
 
     async fn read(
@@ -141,7 +138,9 @@ fn plain(headers: &mut HeaderMap, inlet: Inlet) -> Result<Inlet, Rejection> {
         return Ok(inlet);
     }
     let coding = Coding::of_content(headers::single(headers, &CONTENT_ENCODING).unwrap_or_default())
-        .map_err(|why| Rejection::unread(why, ACCEPT_ENCODING, Coding::READ))?;
+        .map_err(|why| {
+            Rejection::new(Reason::ContentTypeUnknown, why).or_instead(ACCEPT_ENCODING, Coding::READ)
+        })?;
     headers.remove(CONTENT_ENCODING);
     Ok(match coding {
         Some(coding) => inlet.unpacked(coding),
