@@ -1,13 +1,13 @@
 //! Refusals as answers the caller can read, in what the caller speaks.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mesh_transcode::problem;
 
 use crate::body::{AnswerBody, trailers};
 use crate::call::{Call, Speaks};
-use crate::headers::REASON;
+use crate::headers::{GRPC_ACCEPT_ENCODING, REASON};
 use crate::reason::{Reason, Rejection};
 use crate::translate::End;
 
@@ -40,14 +40,20 @@ fn told(mut call: Box<Call>, rejection: &Rejection) -> Response<AnswerBody> {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        say_what_is_taken(response.headers_mut(), rejection);
         return response;
     }
     if let Speaks::GrpcWeb(form) = call.speaks {
-        return form.ended(&End::from(rejection)).response(call);
+        let mut response = form.ended(&End::from(rejection)).response(call);
+        say_what_is_taken(response.headers_mut(), rejection);
+        return response;
     }
     if let Speaks::Connect(form) = call.speaks {
         let mut response = form.refused(rejection).response(call);
         mark(&mut response, rejection);
+        if let Some(encodings) = response.headers_mut().remove(GRPC_ACCEPT_ENCODING) {
+            response.headers_mut().insert(form.accept_encoding(), encodings);
+        }
         return response;
     }
     let status = http_status(rejection.reason);
@@ -91,12 +97,12 @@ fn mark(response: &mut Response<AnswerBody>, rejection: &Rejection) {
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if let Some(allow) = rejection
-        .allow
-        .as_deref()
-        .and_then(|allow| HeaderValue::from_str(allow).ok())
-    {
-        headers.insert(ALLOW, allow);
+    say_what_is_taken(headers, rejection);
+}
+
+fn say_what_is_taken(headers: &mut HeaderMap, rejection: &Rejection) {
+    if let Some((name, value)) = rejection.instead.as_deref() {
+        headers.insert(name.clone(), value.clone());
     }
 }
 

@@ -15,6 +15,10 @@ pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
 /// How gRPC's messages are compressed.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// What a POST may bring, where one brought something else.
+pub const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+/// The same of a PATCH (RFC 5789 3.1).
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// How answers may be compressed.
 pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The outcome of a gRPC call.

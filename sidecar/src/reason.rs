@@ -2,6 +2,7 @@
 //!
 //! Grep for the word from a dashboard and you land on the line that decided.
 
+use http::{HeaderName, HeaderValue};
 use mesh_proto::google::rpc;
 use prost::Message;
 
@@ -161,8 +162,8 @@ pub struct Rejection {
     pub detail: Option<String>,
     /// The request field it is about, in the caller's terms.
     pub field: Option<String>,
-    /// HTTP methods that would be allowed, for [`Reason::MethodNotAllowed`].
-    pub allow: Option<String>,
+    /// What would be taken instead, and the header that says so: `Allow` of methods, `Accept-Post` of types, and the like.
+    pub instead: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Rejection {
@@ -174,8 +175,16 @@ impl Rejection {
             message: message.into(),
             detail: None,
             field: None,
-            allow: None,
+            instead: None,
         }
+    }
+
+    /// Adds what would be taken instead, and the header that says so.
+    #[must_use]
+    pub(crate) fn or_instead(mut self, header: HeaderName, taken: &str) -> Self {
+        let taken = HeaderValue::from_str(taken).ok();
+        self.instead = taken.map(|taken| Box::new((header, taken)));
+        self
     }
 
     /// Adds what only the log may know.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use http::Method;
+use http::header::ALLOW;
 use http::request::Parts;
 use mesh_proto::domain::Protocol;
 use mesh_transcode::connect::Get;
@@ -225,10 +226,7 @@ fn get(
             "{} is not called with GET: its schema does not say that it has no side effects",
             method.name()
         );
-        return Err(Rejection {
-            allow: Some("POST".into()),
-            ..Rejection::new(Reason::MethodNotAllowed, message)
-        });
+        return Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, "POST"));
     }
     let get = Get::parse(query)?;
     let codec = if get.json {
@@ -295,13 +293,8 @@ fn rpc(
     call: &mut Call,
 ) -> Result<Recognition, Rejection> {
     if head.method != Method::POST {
-        return Err(Rejection {
-            allow: Some("POST".into()),
-            ..Rejection::new(
-                Reason::MethodNotAllowed,
-                "calls by the name of a method are POST requests",
-            )
-        });
+        let why = "calls by the name of a method are POST requests";
+        return Err(Rejection::new(Reason::MethodNotAllowed, why).or_instead(ALLOW, "POST"));
     }
     let rpc = rpc_name(head);
     let well_formed = rpc.split_once('/').is_some_and(|(service, method)| {
@@ -398,11 +391,10 @@ fn no_rule(recognised: Recognised<ServiceIndex>) -> Result<Recognition, Rejectio
             door: Door::Options(allow),
             unary: true,
         }),
-        Recognised::MethodNotAllowed { allow } => Err(Rejection {
-            message: format!("this path takes {allow}"),
-            allow: Some(allow),
-            ..Rejection::new(Reason::MethodNotAllowed, "")
-        }),
+        Recognised::MethodNotAllowed { allow } => {
+            let message = format!("this path takes {allow}");
+            Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, &allow))
+        }
         Recognised::Malformed(refusal) => Err(Rejection {
             reason: Reason::RequestMalformed,
             ..refusal.into()

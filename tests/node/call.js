@@ -93,6 +93,5 @@ async function make(call) {
 
 const outcomes = [];
 for (const call of asked.calls) outcomes.push(await make(call));
-process.stdout.write(JSON.stringify(outcomes));
 // Sessions are kept open for calls that do not come.
-process.exit(0);
+process.stdout.write(JSON.stringify(outcomes), () => process.exit(0));

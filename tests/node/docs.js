@@ -1,19 +1,11 @@
 // Reads the documentation page in headless Chromium and tries an operation out. Reads {"page": URL, "filter", "fill": {name:
 // value}} from stdin, writes what there is to see.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.js";
 
 const asked = JSON.parse(await text(process.stdin));
-const profile = mkdtempSync(join(tmpdir(), "mesh-chromium-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  headless: true,
-  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"],
-});
+const { browser, close } = await launch();
 try {
   const page = await browser.newPage();
   const complaints = [];
@@ -34,6 +26,5 @@ try {
   const body = await operation.locator("pre").last().textContent();
   process.stdout.write(JSON.stringify({ operations, types, line, status, body, complaints }));
 } finally {
-  await browser.close();
-  rmSync(profile, { recursive: true, force: true });
+  await close();
 }

@@ -68,7 +68,7 @@ class Depot(rpc.DepotServicer):
     def Echo(self, request, context):
         begin("Echo", context)
         initial = [("x-depot-initial", "early"), ("x-depot-bytes-bin", b"\x00\x01\xfe")]
-        if request.code:
+        if request.code.isascii() and request.code.isdigit():
             initial.append(("x-http-code", request.code))
         context.send_initial_metadata(initial)
         if request.fail:

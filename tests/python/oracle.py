@@ -20,7 +20,7 @@ import sys
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
-TYPES = ["golden.All", "golden.Book", "golden.Deep", "golden.Inner", "golden.Legacy", "golden.modern.Modern"]
+TYPES = ["golden.All", "golden.Aliased", "golden.Book", "golden.Deep", "golden.Inner", "golden.Legacy", "golden.modern.Modern"]
 # What an Any may hold.
 HELD = ["golden.Inner", "golden.Nothing", "golden.Book", "google.protobuf.Duration", "google.protobuf.Int64Value",
         "google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.Any"]
@@ -254,7 +254,7 @@ def read(schema, name, text):
 
 REPLACEMENTS = ["null", "true", "1", "-1", "0.5", "1e2", "1e400", '""', '"a"', '"1"', '"1.0"', "[]", "{}", "[null]", "01", "NaN",
                 '"NaN"', '"Infinity"', "4294967296", "9223372036854775808", '"2026-01-02T03:04:05Z"', '"1.5s"', '"\\ud800"',
-                '"a!"', '"-_8"', "[1,]", "+1", "1.", ".5", "tru", "'a'", '"aB_c"', '"+1"', '" 1"', '"0x1"']
+                '"a!"', '"-_8"', "[1,]", "+1", "1.", ".5", "tru", "'a'", '"ALIAS_SAME"', '"aB_c"', '"+1"', '" 1"', '"0x1"']
 
 
 def spoil(schema, seed, count):

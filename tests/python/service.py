@@ -1,7 +1,8 @@
 """market.v1.Quotes served by grpcio: an app that tells on stdout, one JSON object a line, all it gets to see.
 
 Symbols decide what it does: SLOW waits for as long as the caller does, DETAILS fails with error details that are none,
-RICH with some that are, GZIP is answered compressed, all others are answered, with metadata at both ends.
+RICH with some that are, GZIP is answered compressed, HALT streams two quotes and then fails like RICH, all others are
+answered, with metadata at both ends.
 """
 
 import json
@@ -41,6 +42,15 @@ def begin(method, context):
     context.set_trailing_metadata((("x-app-trailing", "last"), ("x-app-bytes-bin", b"\x00\x01\xfe")))
 
 
+def close(context):
+    detail = any_pb2.Any()
+    detail.Pack(duration_pb2.Duration(seconds=7))
+    context.set_trailing_metadata(
+        (("x-app-trailing", "last"), ("grpc-status-details-bin", status(9, "market is closed", detail)))
+    )
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, "market is closed")
+
+
 class Quotes(market.rpc.QuotesServicer):
     def GetQuote(self, request, context):
         begin("GetQuote", context)
@@ -58,12 +68,7 @@ class Quotes(market.rpc.QuotesServicer):
             )
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "market is closed: 50% off — später")
         if request.symbol == "RICH":
-            detail = any_pb2.Any()
-            detail.Pack(duration_pb2.Duration(seconds=7))
-            context.set_trailing_metadata(
-                (("x-app-trailing", "last"), ("grpc-status-details-bin", status(9, "market is closed", detail)))
-            )
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "market is closed")
+            close(context)
         if request.symbol == "GZIP":
             context.set_compression(grpc.Compression.Gzip)
             return market.pb.Quote(symbol="GZIP" * 1000, served_by="grpcio")
@@ -74,6 +79,8 @@ class Quotes(market.rpc.QuotesServicer):
         gone = threading.Event()
         context.add_callback(gone.set)
         for sequence in range(1, (request.count or 1000) + 1):
+            if request.symbol == "HALT" and sequence > 2:
+                close(context)
             yield market.pb.Quote(symbol=request.symbol, sequence=sequence, served_by="grpcio")
             if gone.wait(0.005):
                 tell(event="ended", method="StreamQuotes", active=False)

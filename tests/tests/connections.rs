@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use mesh_tests::{Mesh, Sidecar, eventually};
+use mesh_tests::{Depot, Mesh, Sidecar, eventually};
+use serde_json::json;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -123,4 +124,49 @@ fn silence_and_stalls_are_ended_and_the_stalled_caller_is_told() {
         told.starts_with("HTTP/1.1 408") && told.contains("x-mesh-reason: request_stalled"),
         "{told}"
     );
+}
+
+#[test]
+fn who_stops_reading_a_stream_slows_the_service_and_is_ended() {
+    let depot = Depot::start(&json!({}));
+    let mut deaf = connect(&depot.edge);
+    // Without an end, and as fast as it is taken.
+    let head = "GET /v1/items/a:watch?size=100000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    deaf.write_all(head.as_bytes()).unwrap();
+    eventually("the service is called", || {
+        (depot.told("call").len() == 1).then_some(())
+    });
+    // As long as the clock has, and longer on a machine that does other things too.
+    let ended = (0..PATIENCE.as_secs()).any(|_| {
+        std::thread::sleep(Duration::from_secs(1));
+        !depot.told("ended").is_empty()
+    });
+    assert!(ended, "the service still streams to somebody who does not read");
+    let answer = depot.get("/v1/items/box").call();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // It is broken off, or says why it ends where there is still room for that.
+    let seen = until_closed(deaf);
+    let told = String::from_utf8_lossy(&seen[seen.len().saturating_sub(1_000)..]).into_owned();
+    assert!(
+        !told.ends_with("0\r\n\r\n") || told.contains("CALLER_STALLED"),
+        "{}",
+        &told[told.len().saturating_sub(300)..]
+    );
+    assert!(seen.len() < 16 << 20, "{} bytes were held for nobody", seen.len());
+}
+
+#[test]
+fn a_stream_on_which_nothing_moves_for_long_is_left_alone_by_both_sides() {
+    let depot = Depot::start(&json!({}));
+    let mut patient = connect(&depot.edge);
+    // Servers of gRPC close connections whose clients ask for signs of life every few seconds.
+    let head = "GET /v1/items/a:watch?count=2&interval_ms=45000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    patient.write_all(head.as_bytes()).unwrap();
+    let mut told = String::new();
+    let mut piece = [0u8; 4_096];
+    while !told.contains("\"number\":\"2\"") {
+        let count = patient.read(&mut piece).unwrap();
+        told.push_str(&String::from_utf8_lossy(&piece[..count]));
+        assert!(count > 0 && !told.contains("error"), "{told}");
+    }
 }

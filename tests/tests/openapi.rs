@@ -6,7 +6,7 @@ use std::process::Command;
 
 use mesh_tests::documents::policy;
 use mesh_tests::process::{finish, program, repository};
-use mesh_tests::{App, Curl, Folder, Mesh, Process, free_port, run};
+use mesh_tests::{App, Curl, Depot, Folder, Mesh, Process, free_port, run};
 use serde_json::{Value, json};
 
 #[track_caller]
@@ -147,13 +147,20 @@ fn mesh_ctl_prints_it_from_descriptors_documents_and_reflection_with_comments_wh
     );
 }
 
-#[test]
-fn schemathesis_finds_no_server_error_and_no_answer_that_is_not_declared() {
-    let app = App::quotes("a");
-    let (_edge, listen, admin) = edge(&app);
+/// Has every operation of a document called with all that it allows, and judges each answer by the document. `parameters`:
+/// of those, what is always sent.
+#[track_caller]
+fn answers_as_it_says(document: &Value, listen: &str, more: &[&str], parameters: &Value) {
     let folder = Folder::new();
-    let document = Curl::get(format!("http://{admin}/openapi.json")).call();
-    let file = folder.write("openapi.json", &document.body);
+    let file = folder.write("openapi.json", document.to_string());
+    // A table of TOML with strings in it is written as JSON writes strings.
+    let lines: String = parameters
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| format!("{name:?} = {value}\n"))
+        .collect();
+    folder.write("schemathesis.toml", format!("[parameters]\n{lines}"));
     let mut command = Command::new(repository().join(".venv/bin/schemathesis"));
     command.current_dir(folder.path()).arg("run").arg(file);
     command.args([
@@ -175,13 +182,7 @@ fn schemathesis_finds_no_server_error_and_no_answer_that_is_not_declared() {
         "--checks",
         "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
     ]);
-    // A stream without an end, and one that is both ways: no client of requests and answers can say how those end.
-    command.args([
-        "--exclude-path-regex",
-        ":(stream|converse)$",
-        "--request-timeout",
-        "10",
-    ]);
+    command.args(["--request-timeout", "10"]).args(more);
     let ended = finish(&mut command, "");
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     assert!(
@@ -189,6 +190,37 @@ fn schemathesis_finds_no_server_error_and_no_answer_that_is_not_declared() {
         "{}",
         ended.stdout
     );
+}
+
+#[test]
+fn schemathesis_finds_no_server_error_and_no_answer_that_is_not_declared() {
+    let app = App::quotes("a");
+    let (_edge, listen, admin) = edge(&app);
+    let document = Curl::get(format!("http://{admin}/openapi.json")).call().json();
+    // A stream without an end, and one that is both ways: no client of requests and answers can say how those end.
+    let more = ["--exclude-path-regex", ":(stream|converse)$"];
+    answers_as_it_says(&document, &listen, &more, &json!({}));
+}
+
+#[test]
+fn schemathesis_finds_tags_and_every_success_that_the_service_chooses_declared() {
+    let depot = Depot::start(&json!({}));
+    let document = Curl::get(format!("http://{}/openapi.json", depot.edge.admin))
+        .call()
+        .json();
+    is_valid(&document);
+    let listen = &depot.edge.edge;
+    let only = ["--include-path", "/v1/items/{name}"];
+    for (code, tag) in [("201", ""), ("204", ""), ("200", "v1")] {
+        let sent = json!({"query.code": code, "query.etag": tag, "query.fail": ""});
+        answers_as_it_says(&document, listen, &only, &sent);
+    }
+    // As it was said: what a caller has is not sent again.
+    let known = depot
+        .get("/v1/items/a?etag=v1")
+        .header("if-none-match: \"v1\"")
+        .call();
+    assert_eq!((known.status, known.body.as_str()), (304, ""), "{known:?}");
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn asking(depot: &Depot, path: &str, accept: &str) -> Curl {
 fn answers_are_compressed_for_those_who_ask_where_it_is_worth_it() {
     let depot = depot();
     let large = format!("/v1/items/box?note={}&etag=v1", "x".repeat(2000));
-    for coding in ["gzip", "deflate", "br"] {
+    for coding in CODINGS {
         for version in BOTH {
             let answer = asking(&depot, &large, coding).with(&[version]).call();
             assert_eq!(answer.header("content-encoding"), Some(coding), "{answer:?}");

@@ -308,7 +308,7 @@ fn a_failure_before_the_first_message_has_its_own_status_and_one_after_it_is_nev
 fn each_message_is_sent_when_it_is_there() {
     let depot = depot();
     for accept in ["application/json", "application/x-ndjson", "text/event-stream"] {
-        for coding in [None, Some("gzip")] {
+        for coding in [None, Some("gzip"), Some("br"), Some("zstd")] {
             // It never ends by itself: all that is seen was sent before.
             let path = "/v1/items/a:watch?interval_ms=20";
             let mut call = depot

@@ -6,6 +6,7 @@ use mesh_tests::documents::{instance, lay_out, policy};
 use mesh_tests::node::{connect_node, forms};
 use mesh_tests::python::script;
 use mesh_tests::{Folder, GrpcioApp, Process, Sidecar, SidecarPlan, eventually};
+use mesh_transcode::gzip;
 use serde_json::{Value, json};
 
 /// The documents of a mesh whose quotes are served over HTTP at this address.
@@ -289,4 +290,62 @@ fn there_and_back_again_through_two_edges_nothing_is_lost() {
             assert_eq!(replies.len(), 3, "{call} {outcome}");
         }
     }
+}
+
+#[test]
+fn frames_that_are_none_cost_the_service_nothing_and_say_how_they_would_be_read() {
+    let http = http();
+    let framed = |flag: u8, message: &[u8]| {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[flag][..], &length, message].concat()
+    };
+    let acme = framed(0, b"\x0a\x04ACME");
+    let bomb = gzip::compress(&vec![0; 64 << 20]);
+    let asked: [(&str, &str, Vec<u8>, &str, &str); 8] = [
+        (
+            "longer than the body",
+            "identity",
+            acme[..8].to_vec(),
+            "3",
+            "ended inside",
+        ),
+        ("half a head", "identity", acme[..3].to_vec(), "3", "ended inside"),
+        (
+            "two",
+            "identity",
+            [acme.clone(), acme.clone()].concat(),
+            "3",
+            "second",
+        ),
+        ("none", "identity", Vec::new(), "3", "no%20message"),
+        ("of 4 GiB", "identity", vec![0, 255, 255, 255, 255], "8", "limit"),
+        ("of another flag", "identity", framed(2, b""), "3", "flag"),
+        ("in another encoding", "br", framed(1, b"\x0b"), "12", "gzip"),
+        ("a bomb", "gzip", framed(1, &bomb), "8", "limit"),
+    ];
+    for (what, encoding, body, code, word) in asked {
+        let file = http.folder.write("frames", body);
+        let answer = http
+            .edge
+            .get("/market.v1.Quotes/GetQuote")
+            .with(&["--http2-prior-knowledge", "--data-binary"])
+            .with(&[&format!("@{}", file.display())])
+            .header("content-type: application/grpc")
+            .header("te: trailers")
+            .header(&format!("grpc-encoding: {encoding}"))
+            .call();
+        assert_eq!(
+            (answer.status, answer.header("grpc-status")),
+            (200, Some(code)),
+            "{what}: {answer:?}"
+        );
+        let message = answer.header("grpc-message").unwrap();
+        assert!(
+            message.contains(word) || message.contains(&word.replace("%20", " ")),
+            "{what}: {message}"
+        );
+        let read = (encoding == "br").then_some("identity,gzip");
+        assert_eq!(answer.header("grpc-accept-encoding"), read, "{what}: {answer:?}");
+    }
+    assert!(http.told().is_empty(), "{:?}", http.told());
 }

@@ -74,6 +74,24 @@ impl<T> Match<T> {
         }
     }
 
+    /// Whether a form can be the body, or bring it.
+    #[must_use]
+    pub fn takes_form(&self) -> bool {
+        self.request_body_is_http_body() || self.form_message().is_some()
+    }
+
+    /// The message that the parts of a form are the fields of.
+    fn form_message(&self) -> Option<u32> {
+        let input = &self.method.input;
+        match &self.rule.body {
+            Body::Whole => Some(input.index),
+            Body::Field(field) => Some(input.tables.field(*field))
+                .filter(|field| field.shape == Shape::Singular && field.is_message())
+                .map(|field| field.of),
+            Body::None => None,
+        }
+    }
+
     /// The request message of a form that was read whole.
     ///
     /// # Errors
@@ -83,14 +101,7 @@ impl<T> Match<T> {
             return self.form_around_file(query, fields, options);
         }
         let input = &self.method.input;
-        let message = match &self.rule.body {
-            Body::Whole => Some(input.index),
-            Body::Field(field) => Some(input.tables.field(*field))
-                .filter(|field| field.shape == Shape::Singular && field.is_message())
-                .map(|field| field.of),
-            Body::None => None,
-        };
-        let message = message.ok_or_else(Refusal::unsupported_media_type)?;
+        let message = self.form_message().ok_or_else(Refusal::unsupported_media_type)?;
         let json = json_of(&input.tables, message, fields)?;
         let mut reader = self.begin(query, None, options)?;
         // Places in this text mean nothing to whoever sent the form.

@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | gzip, deflate | yes | yes | flate2 on miniz_oxide: Rust throughout |
 //! | br | yes | yes | brotli: Rust throughout |
-//! | zstd | yes | no | ruzstd reads in Rust; what writes well needs a C library |
+//! | zstd | yes | yes | ruzstd reads, in Rust; zstd's own library writes, in C ([decision](../../../docs/decisions/0006-zstd.md)) |
 //!
 //! An unpacker never makes more than one chunk before it is asked again, so whoever counts decoded bytes counts before they
 //! are there: a bomb is over where the limit is, not where memory is.
@@ -37,6 +37,9 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
+    /// Those that are read, as in `Accept-Encoding`.
+    pub(crate) const READ: &str = "gzip, deflate, br, zstd";
+
     /// The one named by `Content-Encoding`; `identity` is none.
     ///
     /// # Errors
@@ -53,11 +56,11 @@ impl Coding {
     }
 
     /// The one to write by `Accept-Encoding`, several of them joined by commas; `None` to send as it is. Of equals the
-    /// cheaper one is taken.
+    /// cheaper one is taken; `*` stands for those that everybody had before zstd.
     pub(crate) fn choose(accept: &str) -> Option<Self> {
         let mut any = None;
-        let mut said = [None; 3];
-        let offers = [Coding::Gzip, Coding::Brotli, Coding::Deflate];
+        let mut said = [None; 4];
+        let offers = [Coding::Zstd, Coding::Gzip, Coding::Brotli, Coding::Deflate];
         let mut identity = None;
         for entry in accept.split(',') {
             let mut parts = entry.split(';').map(str::trim);
@@ -89,6 +92,7 @@ impl Coding {
         }
         let mut best: Option<(f32, Coding)> = None;
         for (offer, said) in offers.into_iter().zip(said) {
+            let any = any.filter(|_| offer != Coding::Zstd);
             let quality: f32 = said.or(any).unwrap_or(0.0);
             if quality > 0.0 && best.is_none_or(|(best, _)| quality > best) {
                 best = Some((quality, offer));
@@ -110,7 +114,7 @@ impl Coding {
     }
 }
 
-/// Whether a body of this content type gains by being compressed: text in whatever form. Pictures, films and archives are
+/// Whether a body of this content type gains by being compressed: text in whatever form, and messages. Pictures, films and archives are
 /// compressed already.
 pub(crate) fn is_worthwhile(content_type: &str) -> bool {
     let media = content_type
@@ -125,6 +129,7 @@ pub(crate) fn is_worthwhile(content_type: &str) -> bool {
         || matches!(
             media.as_str(),
             "application/json"
+                | "application/proto"
                 | "application/x-ndjson"
                 | "application/javascript"
                 | "application/xml"

@@ -20,9 +20,6 @@ fn text(bytes: usize) -> Vec<u8> {
 }
 
 fn packed(coding: Coding, plain: &[u8]) -> Vec<u8> {
-    if coding == Coding::Zstd {
-        return ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest);
-    }
     let mut packer = Packer::new(coding).unwrap();
     let mut all = packer.pack(plain, false).unwrap().to_vec();
     all.extend(packer.finish().unwrap());
@@ -87,8 +84,12 @@ fn a_body_that_is_changed_or_followed_by_more_is_refused() {
         longer.push(7);
         assert!(unpacked(coding, &longer, 64).is_err(), "{coding:?}");
     }
-    for coding in [Coding::Gzip, Coding::Zstd] {
-        let mut changed = packed(coding, &text(3_000));
+    // What others write has checksums.
+    let zstd =
+        ruzstd::encoding::compress_to_vec(&text(3_000)[..], ruzstd::encoding::CompressionLevel::Fastest);
+    assert_eq!(unpacked(Coding::Zstd, &zstd, 64).unwrap().0, text(3_000));
+    let gzip = packed(Coding::Gzip, &text(3_000));
+    for (coding, mut changed) in [(Coding::Gzip, gzip), (Coding::Zstd, zstd)] {
         let middle = changed.len() / 2;
         changed[middle] ^= 0x55;
         assert!(unpacked(coding, &changed, 64).is_err(), "{coding:?}");
@@ -157,17 +158,41 @@ fn what_was_flushed_can_be_read_at_once() {
 }
 
 #[test]
+fn what_was_flushed_as_zstd_can_be_read_at_once_and_asks_for_a_small_window() {
+    let mut packer = Packer::new(Coding::Zstd).unwrap();
+    // Our own reader keeps a window's worth back, as it may for requests.
+    let mut reader = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
+    reader.window_log_max(17).unwrap();
+    for number in 0..10_000 {
+        let message = format!("{{\"number\":{number},\"more\":\"{}\"}}\n", number * 7_919);
+        reader
+            .write_all(&packer.pack(message.as_bytes(), true).unwrap())
+            .unwrap();
+        reader.flush().unwrap();
+        assert_eq!(std::mem::take(reader.get_mut()), message.as_bytes());
+    }
+    reader.write_all(&packer.finish().unwrap()).unwrap();
+    reader.flush().unwrap();
+    assert!(reader.get_ref().is_empty());
+}
+
+#[test]
 fn the_coding_of_an_answer_is_what_accept_encoding_asks_for() {
     for (accept, coding) in [
         ("", None),
         ("gzip", Some(Coding::Gzip)),
-        ("gzip, deflate, br, zstd", Some(Coding::Gzip)),
+        ("gzip, deflate, br", Some(Coding::Gzip)),
+        ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+        ("gzip, zstd;q=0.9", Some(Coding::Gzip)),
+        ("zstd;q=0, gzip;q=0.1", Some(Coding::Gzip)),
         ("br;q=1.0, gzip;q=0.5", Some(Coding::Brotli)),
         ("BR", Some(Coding::Brotli)),
         ("x-gzip", Some(Coding::Gzip)),
         ("deflate", Some(Coding::Deflate)),
-        ("zstd", None),
+        ("zstd", Some(Coding::Zstd)),
+        ("identity;q=0, zstd;q=0.1", Some(Coding::Zstd)),
         ("*", Some(Coding::Gzip)),
+        ("identity;q=0, *;q=0.1", Some(Coding::Gzip)),
         ("gzip;q=0, *", Some(Coding::Brotli)),
         ("gzip;q=0", None),
         ("identity, gzip;q=0.5", None),

@@ -44,8 +44,8 @@ const HEADERS_DEFAULT: [&str; 13] = [
 
 /// Answer headers that pages may always read.
 const EXPOSED_ALWAYS: &str = "grpc-status, grpc-message, grpc-status-details-bin, connect-content-encoding, \
-     connect-accept-encoding, content-encoding, allow, etag, location, retry-after, www-authenticate, x-mesh-dropped, \
-     x-mesh-reason";
+     connect-accept-encoding, content-encoding, accept-patch, accept-post, allow, etag, location, retry-after, \
+     www-authenticate, x-mesh-dropped, x-mesh-reason";
 
 /// What an origin must be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Rules are those of RFC 9110 and 9112; the reasons why each matters are request smuggling and two parties that read
 //! one request differently.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -72,10 +72,8 @@ pub fn check(head: &Parts) -> Result<(), Rejection> {
 /// gRPC is POST over HTTP/2; anything else that says it is gRPC goes nowhere.
 fn check_grpc(head: &Parts) -> Result<(), Rejection> {
     if head.method != Method::POST {
-        return Err(Rejection {
-            allow: Some("POST".into()),
-            ..Rejection::new(Reason::MethodNotAllowed, "gRPC calls are POST requests")
-        });
+        let refused = Rejection::new(Reason::MethodNotAllowed, "gRPC calls are POST requests");
+        return Err(refused.or_instead(ALLOW, "POST"));
     }
     if head.version < Version::HTTP_2 {
         return Err(Rejection::new(Reason::VersionTooOld, "gRPC needs HTTP/2"));
@@ -85,6 +83,8 @@ fn check_grpc(head: &Parts) -> Result<(), Rejection> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn judged(version: Version, uri: &str, headers: &[(&str, &str)]) -> bool {
@@ -146,12 +146,12 @@ mod tests {
             let head = request.body(()).unwrap().into_parts().0;
             check(&head)
                 .err()
-                .map(|rejection| (rejection.reason.http(), rejection.allow))
+                .map(|rejection| (rejection.reason.http(), rejection.instead.map(|told| *told)))
         };
         assert_eq!(refused("POST", Version::HTTP_2, "/a.B/C"), None);
         assert_eq!(
             refused("GET", Version::HTTP_2, "/a.B/C"),
-            Some((405, Some("POST".into())))
+            Some((405, Some((ALLOW, HeaderValue::from_static("POST")))))
         );
         assert_eq!(refused("POST", Version::HTTP_11, "/a.B/C"), Some((505, None)));
         let long = format!("/{}", "a".repeat(URI_BYTES_MAX));

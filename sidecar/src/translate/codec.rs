@@ -8,7 +8,11 @@ use mesh_transcode::frame::Frame;
 use mesh_transcode::gzip::{self, GzipError};
 use mesh_transcode::{Method, Options};
 
+use crate::headers::GRPC_ACCEPT_ENCODING;
 use crate::reason::{Reason, Rejection};
+
+/// Encodings of messages that are read here.
+pub(crate) const READ: &str = "identity,gzip";
 
 /// How a caller writes messages.
 #[derive(Clone)]
@@ -105,7 +109,8 @@ impl Unopened {
             Unopened::Unknown => Rejection::new(
                 Reason::NotTranslatable,
                 "a message is compressed in a way that is not read here; gzip and identity are",
-            ),
+            )
+            .or_instead(GRPC_ACCEPT_ENCODING, READ),
             Unopened::Gzip(error @ GzipError::TooLarge(_)) => {
                 Rejection::new(Reason::RequestTooLarge, error.to_string())
             }

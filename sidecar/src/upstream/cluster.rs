@@ -13,6 +13,7 @@ use mesh_proto::name::ServiceName;
 use super::balance::choose;
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, Ready};
+use super::interim::Watch;
 use super::{Answer, http2};
 use crate::body::{BoxError, RequestBody};
 use crate::call::Call;
@@ -94,16 +95,20 @@ impl Cluster {
                         return Ok(answered.map(Answer::Http2));
                     }
                 }
-                Ready::Http1(mut sender) => match sender.try_send_request(request).await {
-                    Ok(response) => {
-                        endpoint.give_back(sender);
-                        return Ok(response.map(Answer::Http1));
+                Ready::Http1(mut sender) => {
+                    let watch = Watch::over(&mut request);
+                    let answered = watch.wait(sender.try_send_request(request)).await;
+                    match answered.map_err(|error| self.reset(&error))? {
+                        Ok(response) => {
+                            endpoint.give_back(sender);
+                            return Ok(response.map(Answer::Http1));
+                        }
+                        Err(mut error) => match error.take_message() {
+                            Some(unsent) => (unsent, error.into_error().to_string()),
+                            None => return Err(self.reset(&error.into_error())),
+                        },
                     }
-                    Err(mut error) => match error.take_message() {
-                        Some(unsent) => (unsent, error.into_error().to_string()),
-                        None => return Err(self.reset(&error.into_error())),
-                    },
-                },
+                }
             };
             // Nothing was sent: the connection was closing under our hands.
             let (unsent, why) = closing;

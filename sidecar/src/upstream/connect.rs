@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -16,6 +17,13 @@ use crate::worker::Worker;
 
 /// From the first SYN to the end of the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The system asks a peer that has been silent for so long whether it is there, again at intervals, and gives it up.
+const SILENT: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+const ASKED_MAX: u32 = 3;
+/// Bytes that the peer does not acknowledge for so long end the connection.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// How an instance is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +44,7 @@ pub(crate) async fn http2(worker: &Rc<Worker>, key: &Key) -> Result<Line, String
     let connecting = async {
         let stream = tcp(key).await?;
         if key.dial == Dial::Http2 {
-            return Line::begin(&worker.clock, stream).await;
+            return Line::begin(&worker.clock, stream, false).await;
         }
         let config = worker.client_tls(&key.service)?;
         let name =
@@ -50,7 +58,7 @@ pub(crate) async fn http2(worker: &Rc<Worker>, key: &Key) -> Result<Line, String
                     key.address, key.port, key.service
                 )
             })?;
-        Line::begin(&worker.clock, stream).await
+        Line::begin(&worker.clock, stream, true).await
     };
     in_time(key, connecting).await
 }
@@ -83,11 +91,25 @@ async fn in_time<T>(key: &Key, connecting: impl Future<Output = Result<T, String
         })?
 }
 
+/// Has the system notice a peer that is gone without a word, which costs the peer's own server nothing.
+fn notice_silence(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(SILENT)
+        .with_interval(ASK_AGAIN)
+        .with_retries(ASKED_MAX);
+    // A socket without these options still works.
+    let _ = socket.set_tcp_keepalive(&keep_alive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
 async fn tcp(key: &Key) -> Result<TcpStream, String> {
     let stream = TcpStream::connect((&*key.address, key.port))
         .await
         .map_err(|error| format!("cannot connect to {}:{}: {error}", key.address, key.port))?;
     // Small frames must not wait for each other; a socket without the option still works.
     let _ = stream.set_nodelay(true);
+    notice_silence(&stream);
     Ok(stream)
 }

@@ -20,6 +20,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::interim::{INTERIM_MAX, TooMany};
 use crate::body::{BoxError, RequestBody};
 use crate::clock::Clock;
 use crate::reason::Rejection;
@@ -37,12 +38,15 @@ const LIMITS: Limits = Limits {
     idle: 300,
     age: 30 * 60,
     grace: Tick::MAX,
-    keep_alive: Some(KeepAlive {
-        busy: 10,
-        idle: 30,
-        timeout: 20,
-    }),
+    keep_alive: None,
     drains: false,
+};
+/// How a sidecar that is gone without a word is noticed. Only sidecars are asked: servers of gRPC count pings on a stream on
+/// which nothing moves, and close the connection after the third within five minutes.
+const KEEP_ALIVE: KeepAlive = KeepAlive {
+    busy: 10,
+    idle: 30,
+    timeout: 20,
 };
 
 /// One connection.
@@ -53,15 +57,19 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Begins HTTP/2 on a stream; the connection is driven on this thread.
+    /// Begins HTTP/2 on a stream; the connection is driven on this thread. `asks`: for signs of life.
     ///
     /// # Errors
     /// Why not, in words.
     pub(crate) async fn begin(
         clock: &Rc<Clock>,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        asks: bool,
     ) -> Result<Self, String> {
-        let watched = clock.connection(LIMITS);
+        let watched = clock.connection(Limits {
+            keep_alive: asks.then_some(KEEP_ALIVE),
+            ..LIMITS
+        });
         let pulse = watched.pulse.clone();
         let (stream, driver) = wire(stream, pulse.clone(), false);
         let (sender, mut connection) = h2::client::Builder::new()
@@ -152,6 +160,8 @@ pub(crate) fn send(
     Ok(Sending {
         response,
         pump: Some(pump),
+        polled: false,
+        interim: 0,
     })
 }
 
@@ -160,6 +170,9 @@ pub(crate) struct Sending {
     response: ResponseFuture,
     /// Taken along by the answer.
     pump: Option<Pump>,
+    polled: bool,
+    /// How many interim answers came.
+    interim: u32,
 }
 
 impl Future for Sending {
@@ -169,6 +182,15 @@ impl Future for Sending {
         let this = &mut *self;
         if let Some(pump) = &mut this.pump {
             pump.poll_some(cx)?;
+        }
+        // Nothing can be there when it was just sent.
+        while std::mem::replace(&mut this.polled, true)
+            && let Poll::Ready(Some(Ok(_))) = this.response.poll_informational(cx)
+        {
+            this.interim += 1;
+            if this.interim > INTERIM_MAX {
+                return Poll::Ready(Err(TooMany.into()));
+            }
         }
         let response = ready!(Pin::new(&mut this.response).poll(cx))?;
         let pump = this.pump.take();
@@ -186,6 +208,12 @@ impl Future for Sending {
 /// Why an answer was refused on this side of the connection, if it was. The library ends the stream where headers or trailers
 /// are over the limit, and the connection where they are so much over it that it stopped reading them.
 pub(crate) fn refused_here(error: &(dyn Error + 'static)) -> Option<Rejection> {
+    if error.is::<TooMany>() {
+        return Some(Rejection::new(
+            crate::reason::Reason::ResponseUnreadable,
+            TooMany.to_string(),
+        ));
+    }
     let error = error.downcast_ref::<h2::Error>()?;
     if !error.is_library() {
         return None;

@@ -16,6 +16,7 @@ pub(crate) mod cluster;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
 mod http2;
+mod interim;
 
 use std::error::Error;
 use std::pin::Pin;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  rules of all schemas ─► paths (paths.rs: templates, parameters) ─► operations (operation.rs: bodies, answers)
+//!  fields that neither path nor body fills ─► parameters (query.rs)
 //!  messages and enums they lean on ─► components (types.rs: ProtoJSON as JSON Schema)
 //!  comments of the .proto files (comments.rs) ─► summaries and descriptions
 //! ```
@@ -11,6 +12,7 @@
 mod comments;
 mod operation;
 mod paths;
+mod query;
 mod types;
 
 use std::sync::Arc;
@@ -73,6 +75,7 @@ pub fn document(about: &About, entries: &[Entry]) -> Value {
             let operation = Operation {
                 route: &route,
                 bearer: entry.bearer,
+                http_method: &route.rule.http_method,
             };
             paths.add(&operation, &mut types);
         }
@@ -81,6 +84,7 @@ pub fn document(about: &About, entries: &[Entry]) -> Value {
     let mut components = Map::new();
     components.insert("schemas".into(), types.finish().into());
     components.insert("responses".into(), operation::shared_responses());
+    components.insert("headers".into(), operation::shared_headers());
     if bearer {
         let scheme = json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"});
         components.insert("securitySchemes".into(), json!({"bearer": scheme}));
@@ -105,7 +109,8 @@ Every GET answers HEAD too, and every path OPTIONS. Names are taken in lowerCame
 strings in answers, and strings or numbers in requests. Fields with default values are left out of answers. A field that the path \
 fills is the path's: a different second value is refused. Answers of a stream are framed by Accept: a JSON array for \
 application/json, Server-Sent Events for text/event-stream, else one JSON value a line. An error before the first message has \
-its own HTTP status; after it, an array breaks off, lines end with {\"error\": …}, and events end with one named error.";
+its own HTTP status; after it, an array breaks off, lines end with {\"error\": …}, and events end with one named error. A \
+service may answer with another success than 200.";
 
 #[cfg(test)]
 mod tests;

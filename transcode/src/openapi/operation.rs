@@ -1,23 +1,21 @@
 //! One rule as an operation: what callers send, and all that they may be answered.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::Kind;
 use serde_json::{Map, Value, json};
 
 use super::comments::summary;
 use super::paths::Part;
-use super::types::{STATUS, Types, is_http_body, well_known};
+use super::query;
+use super::types::{STATUS, Types, is_http_body};
 use crate::schema::{Body, Rule};
 use crate::{MessageType, Route};
-
-/// Most query parameters of one operation.
-const PARAMETERS_MAX: usize = 500;
-/// Deepest field that is described as a query parameter; deeper ones are taken all the same.
-const PARAMETER_DEPTH_MAX: usize = 4;
 
 /// See the module.
 pub(super) struct Operation<'a> {
     pub(super) route: &'a Route,
     pub(super) bearer: bool,
+    /// Of the methods of a rule for any, the one that is described.
+    pub(super) http_method: &'a str,
 }
 
 impl Operation<'_> {
@@ -75,15 +73,15 @@ impl Operation<'_> {
             && !matches!(rule.body, Body::Whole)
             && !is_http_body(&Kind::Message(input.clone()))
         {
-            let mut query = Query {
-                rule,
-                body,
-                types,
-                found: Vec::new(),
-                above: vec![input.full_name().to_owned()],
-            };
-            query.fields(&input, "", "");
-            parameters.append(&mut query.found);
+            parameters.append(&mut query::parameters(&input, rule, body, types));
+        }
+        if self.may_be_known() && self.route.method.etag.is_some() {
+            parameters.push(json!({
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "Entity tags that the caller has the answers of.",
+                "schema": {"type": "string"},
+            }));
         }
         parameters
     }
@@ -147,10 +145,33 @@ impl Operation<'_> {
             content.insert("application/json".into(), json!({"schema": schema}));
             "The answer."
         };
-        json!({
-            "200": {"description": description, "content": content},
+        let mut good = json!({"description": description, "content": content});
+        let unary = !method.server_streaming();
+        if unary && method.etag.is_some() {
+            good["headers"] = json!({"ETag": {"$ref": "#/components/headers/ETag"}});
+        }
+        let mut another = good.clone();
+        another["description"] = "The same, where the service says another success.".into();
+        let mut responses = json!({
+            "200": good,
+            "2XX": another,
             "default": {"$ref": "#/components/responses/Error"},
-        })
+        });
+        if unary {
+            // The head of a stream is out before it is known whether there is something to say.
+            for code in ["204", "205"] {
+                responses[code] = json!({"$ref": "#/components/responses/Nothing"});
+            }
+        }
+        if self.may_be_known() {
+            responses["304"] = json!({"$ref": "#/components/responses/NotModified"});
+        }
+        responses
+    }
+
+    /// Whether the caller may have the answer already, and be told just that: a tag may come as metadata, too.
+    fn may_be_known(&self) -> bool {
+        self.http_method == "GET" && !self.route.method.server_streaming()
     }
 }
 
@@ -182,9 +203,24 @@ pub(super) fn shared_responses() -> Value {
             "detail": {"type": "string"},
         },
     }});
-    json!({"Error": {
-        "description": "The call failed: refused on the way, with the reason in x-mesh-reason, or by the service.",
-        "content": both,
+    json!({
+        "Error": {
+            "description": "The call failed: refused on the way, with the reason in x-mesh-reason, or by the service.",
+            "content": both,
+        },
+        "Nothing": {"description": "Done, where the service says so; there is nothing to tell."},
+        "NotModified": {
+            "description": "The caller has the answer: If-None-Match names its tag.",
+            "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+        },
+    })
+}
+
+/// The headers that several answers have.
+pub(super) fn shared_headers() -> Value {
+    json!({"ETag": {
+        "description": "What the answer says of itself in its field etag, as an entity tag; weak where it is compressed.",
+        "schema": {"type": "string"},
     }})
 }
 
@@ -254,94 +290,6 @@ fn path_parameter(rule: &Rule, part: &Part, input: &str, types: &mut Types) -> V
 fn not_empty(mut schema: Value) -> Value {
     if schema["type"] == "string" && schema.get("format").is_none() && schema.get("pattern").is_none() {
         schema["minLength"] = 1.into();
-    }
-    schema
-}
-
-/// Fields that a query may fill: those that neither path nor body has.
-struct Query<'a> {
-    rule: &'a Rule,
-    /// The number of the field that the body fills.
-    body: Option<u32>,
-    types: &'a mut Types,
-    found: Vec<Value>,
-    /// The messages around, so that one that holds itself has an end.
-    above: Vec<String>,
-}
-
-impl Query<'_> {
-    fn fields(&mut self, message: &MessageDescriptor, names: &str, json_names: &str) {
-        for field in message.fields() {
-            if self.found.len() >= PARAMETERS_MAX {
-                return;
-            }
-            let name = join(names, field.name());
-            let json_name = join(json_names, self.types.json_name(&field));
-            if self.is_taken(&name, names.is_empty(), &field) || field.is_map() {
-                continue;
-            }
-            match field.kind() {
-                Kind::Message(inner) if well_known(inner.full_name()).is_none() => {
-                    // A list of messages cannot be said in a query.
-                    let known = self.above.iter().any(|above| above == inner.full_name());
-                    if !field.is_list() && !known && self.above.len() < PARAMETER_DEPTH_MAX {
-                        self.above.push(inner.full_name().to_owned());
-                        self.fields(&inner, &name, &json_name);
-                        self.above.pop();
-                    }
-                }
-                Kind::Message(inner) if !is_one_text(&inner) => {}
-                kind => {
-                    let one = plain(self.types.kind(&kind));
-                    let schema = if field.is_list() {
-                        json!({"type": "array", "items": one})
-                    } else {
-                        one
-                    };
-                    let mut parameter = json!({"name": json_name, "in": "query", "schema": schema});
-                    if field.is_list() {
-                        parameter["style"] = "form".into();
-                        parameter["explode"] = true.into();
-                    }
-                    let described = self.types.described(parameter, &field);
-                    self.found.push(described);
-                }
-            }
-        }
-    }
-
-    fn is_taken(&self, name: &str, top: bool, field: &FieldDescriptor) -> bool {
-        let by_path = self.rule.variables.iter().any(|variable| variable.name == name);
-        let by_body = top && self.body == Some(field.number());
-        by_path || by_body
-    }
-}
-
-fn join(above: &str, name: &str) -> String {
-    if above.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{above}.{name}")
-    }
-}
-
-/// Whether a well-known message is one text in a query.
-fn is_one_text(message: &MessageDescriptor) -> bool {
-    !matches!(
-        message.full_name().strip_prefix("google.protobuf."),
-        Some("Any" | "Struct" | "Value" | "ListValue" | "Empty")
-    )
-}
-
-/// There is no null in a query: the text would be taken as it is.
-fn plain(mut schema: Value) -> Value {
-    if let Some(Value::Array(kinds)) = schema.get("type").cloned()
-        && let Some(first) = kinds.into_iter().next()
-    {
-        schema["type"] = first;
-    }
-    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
-        choices.retain(|choice| choice["type"] != "null");
     }
     schema
 }

@@ -79,6 +79,10 @@ impl Paths {
                 continue;
             }
             let id = unused(&mut self.ids, operation.route.method.name());
+            let operation = Operation {
+                http_method,
+                ..*operation
+            };
             item.operations.insert(key, operation.write(&id, &parts, types));
             self.operations += 1;
         }

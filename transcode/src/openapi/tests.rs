@@ -3,6 +3,8 @@
 use super::*;
 use crate::tests::compile;
 
+mod said;
+
 const SHOP: &str = r#"syntax = "proto3"; package shop.v1;
 import "google/api/annotations.proto";
 import "google/protobuf/timestamp.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/wrappers.proto";
@@ -155,9 +157,21 @@ fn a_query_holds_what_neither_path_nor_body_has_nested_and_repeated_too() {
             "inner.b",
             "kind",
             "since",
-            "label"
+            "label",
+            "tags",
+            "extra"
         ]
     );
+    let tags = parameter(get, "tags");
+    assert_eq!(
+        (&tags["style"], &tags["explode"]),
+        (&json!("deepObject"), &json!(true))
+    );
+    assert_eq!(tags["schema"]["additionalProperties"], json!({"type": "string"}));
+    // A parameter has a schema or a content.
+    let extra = parameter(get, "extra");
+    assert_eq!(extra["content"]["application/json"]["schema"]["type"], "object");
+    assert!(extra.get("schema").is_none(), "{extra}");
     assert_eq!(parameter(get, "sizes")["schema"]["type"], "array");
     assert_eq!(parameter(get, "sizes")["explode"], true);
     assert_eq!(parameter(get, "since")["schema"]["format"], "date-time");

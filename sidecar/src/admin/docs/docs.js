@@ -71,7 +71,9 @@ function tryForm(path, verb, operation) {
   const inputs = [];
   const form = make("div");
   for (const parameter of (operation.parameters || []).map(resolve)) {
-    const input = make("input", { placeholder: nameOf(parameter.schema), title: parameter.description || "" });
+    const json = parameter.content && parameter.content["application/json"];
+    const hint = json ? "JSON" : parameter.style === "deepObject" ? "key=value, key=value" : nameOf(parameter.schema);
+    const input = make("input", { placeholder: hint, title: parameter.description || "" });
     inputs.push({ parameter, input });
     const label = `${parameter.name}${parameter.required ? " *" : ""}`;
     form.append(make("label", {}, make("span", { class: "path", textContent: label }), input));
@@ -92,14 +94,22 @@ function tryForm(path, verb, operation) {
   function call() {
     let target = path;
     const query = new URLSearchParams();
+    const headers = [];
     for (const { parameter, input } of inputs) {
       if (parameter.in === "path") target = target.replace(`{${parameter.name}}`, encodeURIComponent(input.value));
-      else if (input.value !== "") {
-        const several = parameter.schema.type === "array" ? input.value.split(",") : [input.value];
-        several.forEach((value) => query.append(parameter.name, value.trim()));
+      else if (input.value === "") continue;
+      else if (parameter.in === "header") headers.push([parameter.name.toLowerCase(), input.value]);
+      else {
+        const schema = parameter.schema || {};
+        const isMap = parameter.style === "deepObject";
+        const several = schema.type === "array" || isMap ? input.value.split(",") : [input.value];
+        for (const value of several.map((value) => value.trim())) {
+          const [key, ...rest] = value.split("=");
+          if (isMap) query.append(`${parameter.name}[${key}]`, rest.join("="));
+          else query.append(parameter.name, value);
+        }
       }
     }
-    const headers = [];
     if (kinds.length > 1) headers.push(["accept", accept.value]);
     if (body && body.value) headers.push(["content-type", content["application/json"] ? "application/json" : "application/octet-stream"]);
     if (token.value) headers.push(["authorization", `Bearer ${token.value}`]);

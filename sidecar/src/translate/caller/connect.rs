@@ -6,13 +6,17 @@
 //! ```
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use mesh_transcode::connect;
-use mesh_transcode::frame::{self, Frame};
+use mesh_transcode::frame::Frame;
 
-use super::{Last, Reply, Waits};
+use super::framed::Framer;
+use super::{Last, Manner, Reply, Waits};
+use crate::coding::Coding;
 use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::{Reason, Rejection};
 use crate::translate::codec::{Codec, Encoding, Unopened};
@@ -79,6 +83,15 @@ impl Form {
         })
     }
 
+    /// The header that names encodings of messages.
+    pub(crate) fn accept_encoding(self) -> HeaderName {
+        if self.stream {
+            STREAM_ACCEPT_ENCODING
+        } else {
+            ACCEPT_ENCODING
+        }
+    }
+
     /// A refusal of ours. What HTTP has a status of its own for is told by that.
     pub(crate) fn refused(self, rejection: &Rejection) -> Reply {
         let end = End::from(rejection);
@@ -129,6 +142,9 @@ pub(crate) struct Caller {
     codec: Codec,
     /// The message of a GET.
     get: Option<connect::Get>,
+    framer: Framer,
+    /// As in [`Manner`], where the answer is one message.
+    coding: Option<Option<Coding>>,
 }
 
 impl Caller {
@@ -137,6 +153,8 @@ impl Caller {
             form,
             codec,
             get: None,
+            framer: Framer::default(),
+            coding: None,
         }
     }
 
@@ -147,9 +165,8 @@ impl Caller {
             json: get.json,
         };
         Self {
-            form,
-            codec,
             get: Some(get),
+            ..Self::new(form, codec)
         }
     }
 
@@ -161,6 +178,14 @@ impl Caller {
         context: &Context,
     ) -> Result<Requests, Rejection> {
         let options = &context.options;
+        if self.form.stream {
+            if !frames {
+                self.framer = Framer::of(&head.headers, &STREAM_ACCEPT_ENCODING, context);
+            }
+        } else if context.rest.compress {
+            let accepted = headers::joined(&head.headers, &ACCEPT_ENCODING);
+            self.coding = Some(accepted.as_deref().and_then(Coding::choose));
+        }
         let asked = if let Some(get) = self.get.take() {
             let encoding = if get.gzip {
                 Encoding::Gzip
@@ -229,13 +254,20 @@ impl Caller {
         }
     }
 
+    pub(super) fn manner(&self) -> Manner {
+        Manner {
+            coding: self.coding,
+            ..Manner::default()
+        }
+    }
+
     pub(super) fn piece(&self, piece: Piece, context: &Context) -> Result<Bytes, Rejection> {
         match piece {
             Piece::Framed(bytes) => Ok(bytes),
             Piece::Message(message) => {
                 let message = self.codec.write(message, &context.options)?;
                 if self.form.stream {
-                    frame::encode(&message).map_err(|error| bad_answer_frame(&error))
+                    self.framer.frame(&message)
                 } else {
                     Ok(message)
                 }
@@ -252,7 +284,8 @@ impl Caller {
 
     /// `frames`: messages are compressed as the service says.
     pub(super) fn streaming(&self, headers: &mut HeaderMap, frames: bool) {
-        let encoding = headers.remove(GRPC_ENCODING).filter(|_| frames);
+        let passed = headers.remove(GRPC_ENCODING).filter(|_| frames);
+        let encoding = passed.or_else(|| self.framer.encoding());
         strip_grpc(headers);
         headers.extend(encoding.map(|encoding| (STREAM_ENCODING, encoding)));
         headers.insert(CONTENT_TYPE, self.form.content_type());
@@ -325,12 +358,12 @@ pub(crate) fn check_form(form: Form, method: &mesh_transcode::Method) -> Result<
         return Ok(());
     }
     let taken = if streams {
-        "application/connect+proto or application/connect+json"
+        "application/connect+proto, application/connect+json"
     } else {
-        "application/proto or application/json"
+        "application/proto, application/json"
     };
-    let message = format!("{} takes {taken}", method.name());
-    Err(Rejection::new(Reason::ContentTypeUnknown, message))
+    let message = format!("{} takes {}", method.name(), taken.replace(", ", " or "));
+    Err(Rejection::new(Reason::ContentTypeUnknown, message).or_instead(headers::ACCEPT_POST, taken))
 }
 
 #[cfg(test)]

@@ -4,25 +4,29 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mesh_transcode::frame;
 
+use super::framed::Framer;
 use super::{Last, Reply};
-use crate::headers::GRPC_ENCODING;
+use crate::headers::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::Rejection;
 use crate::translate::codec::{Codec, Encoding};
 use crate::translate::envelopes::Envelopes;
-use crate::translate::message::{bad_answer_frame, strip_grpc};
+use crate::translate::message::strip_grpc;
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
 
 /// A gRPC caller.
 pub(crate) struct Caller {
     codec: Codec,
+    framer: Framer,
 }
 
 impl Caller {
     pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec }
+        Self {
+            codec,
+            framer: Framer::default(),
+        }
     }
 
     /// Whether a head says that the messages are JSON.
@@ -38,7 +42,16 @@ impl Caller {
         head.headers.get(CONTENT_TYPE).is_some_and(essence)
     }
 
-    pub(super) fn request(&self, head: &Parts, inlet: Inlet, frames: bool, context: &Context) -> Requests {
+    pub(super) fn request(
+        &mut self,
+        head: &Parts,
+        inlet: Inlet,
+        frames: bool,
+        context: &Context,
+    ) -> Requests {
+        if !frames {
+            self.framer = Framer::of(&head.headers, &GRPC_ACCEPT_ENCODING, context);
+        }
         Requests::Envelopes(if frames {
             Envelopes::passed(inlet, false, &context.options)
         } else {
@@ -57,7 +70,7 @@ impl Caller {
             Piece::Framed(bytes) => Ok(bytes),
             Piece::Message(message) => {
                 let message = self.codec.write(message, &context.options)?;
-                frame::encode(&message).map_err(|error| bad_answer_frame(&error))
+                self.framer.frame(&message)
             }
         }
     }
@@ -68,6 +81,7 @@ impl Caller {
 
     pub(super) fn streaming(&self, headers: &mut HeaderMap) {
         strip_grpc(headers);
+        headers.extend(self.framer.encoding().map(|encoding| (GRPC_ENCODING, encoding)));
         // What HTTP says of a body it does not say of messages.
         for name in ["etag", "last-modified", "accept-ranges", "content-language"] {
             headers.remove(HeaderName::from_static(name));

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mesh_transcode::{frame, grpc_web};
+use mesh_transcode::grpc_web;
 
+use super::framed::Framer;
 use super::{Last, Reply};
-use crate::headers::GRPC_ENCODING;
+use crate::headers::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::Rejection;
 use crate::translate::codec::{Codec, Encoding};
 use crate::translate::envelopes::Envelopes;
@@ -89,15 +90,20 @@ impl Form {
 pub(crate) struct Caller {
     form: Form,
     codec: Codec,
+    framer: Framer,
 }
 
 impl Caller {
     pub(crate) fn new(form: Form, codec: Codec) -> Self {
-        Self { form, codec }
+        Self {
+            form,
+            codec,
+            framer: Framer::default(),
+        }
     }
 
     pub(super) fn request(
-        &self,
+        &mut self,
         head: &mut Parts,
         inlet: Inlet,
         frames: bool,
@@ -109,6 +115,9 @@ impl Caller {
         }
         head.headers.remove(X_GRPC_WEB);
         let text = self.form.asks_in_text;
+        if !frames {
+            self.framer = Framer::of(&head.headers, &GRPC_ACCEPT_ENCODING, context);
+        }
         Requests::Envelopes(if frames {
             Envelopes::passed(inlet, text, &context.options)
         } else {
@@ -127,7 +136,7 @@ impl Caller {
             Piece::Framed(bytes) => bytes,
             Piece::Message(message) => {
                 let message = self.codec.write(message, &context.options)?;
-                frame::encode(&message).map_err(|error| bad_answer_frame(&error))?
+                self.framer.frame(&message)?
             }
         };
         Ok(self.form.written(bytes))
@@ -142,7 +151,8 @@ impl Caller {
 
     /// `frames`: messages are compressed as the service says.
     pub(super) fn streaming(&self, headers: &mut HeaderMap, frames: bool) {
-        let encoding = headers.remove(GRPC_ENCODING).filter(|_| frames);
+        let passed = headers.remove(GRPC_ENCODING).filter(|_| frames);
+        let encoding = passed.or_else(|| self.framer.encoding());
         strip_grpc(headers);
         headers.extend(encoding.map(|encoding| (GRPC_ENCODING, encoding)));
         self.form.mark(headers);

@@ -1,6 +1,7 @@
 //! The caller's side: how its request is read, and how it is answered. One file for each way of speaking.
 
 pub(crate) mod connect;
+mod framed;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod rest;
@@ -181,7 +182,8 @@ impl Caller {
     pub(super) fn manner(&self) -> Manner {
         match self {
             Caller::Rest(caller) => caller.manner(),
-            Caller::Grpc(_) | Caller::GrpcWeb(_) | Caller::Connect(_) => Manner::default(),
+            Caller::Grpc(_) | Caller::GrpcWeb(_) => Manner::default(),
+            Caller::Connect(caller) => caller.manner(),
         }
     }
 

@@ -14,7 +14,7 @@ use mesh_transcode::grpc_web::Walker;
 use crate::body::RequestBody;
 use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS};
 use crate::reason::{Reason, Rejection};
-use crate::translate::codec::{Encoding, Unopened};
+use crate::translate::codec::{self, Encoding, Unopened};
 use crate::translate::message::{bad_answer_frame, bad_request_frame};
 use crate::translate::{Context, End, Item, Piece};
 use crate::upstream::{self, Answer};
@@ -33,7 +33,7 @@ pub(crate) fn head(head: &mut Parts, rpc: &str, frames: bool) -> Result<(), Reje
     if !frames {
         head.headers.remove(GRPC_ENCODING);
         head.headers
-            .insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity,gzip"));
+            .insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static(codec::READ));
     }
     head.headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

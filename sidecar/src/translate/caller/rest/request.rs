@@ -9,9 +9,9 @@
 
 use std::rc::Rc;
 
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use mesh_transcode::form::Field;
 use mesh_transcode::multipart::{self, Event, Multipart};
 
@@ -29,6 +29,40 @@ impl Caller {
     /// # Errors
     /// It does not fit the method, is too large, or does not come.
     pub(in crate::translate::caller) async fn request(
+        &mut self,
+        head: &mut Parts,
+        inlet: Inlet,
+        context: &Context,
+    ) -> Result<Requests, Rejection> {
+        let asked = self.read(head, inlet, context).await;
+        asked.map_err(|rejection| self.with_what_is_read(rejection, &head.method))
+    }
+
+    /// Who sent what is not read is told what is (RFC 5789 3.1; Accept-Post; RFC 9110 15.5.16).
+    fn with_what_is_read(&self, rejection: Rejection, method: &Method) -> Rejection {
+        if rejection.reason != Reason::ContentTypeUnknown
+            || rejection.instead.is_some()
+            || self.found.request_body_is_http_body()
+            || !self.found.takes_body()
+        {
+            return rejection;
+        }
+        let name = match *method {
+            Method::POST => headers::ACCEPT_POST,
+            Method::PATCH => headers::ACCEPT_PATCH,
+            _ => ACCEPT,
+        };
+        let read = if self.found.method.client_streaming() {
+            "application/json, application/x-ndjson"
+        } else if self.found.takes_form() {
+            "application/json, multipart/form-data"
+        } else {
+            "application/json"
+        };
+        rejection.or_instead(name, read)
+    }
+
+    async fn read(
         &mut self,
         head: &mut Parts,
         inlet: Inlet,
@@ -105,7 +139,9 @@ fn plain(headers: &mut HeaderMap, inlet: Inlet) -> Result<Inlet, Rejection> {
         return Ok(inlet);
     }
     let coding = Coding::of_content(headers::single(headers, &CONTENT_ENCODING).unwrap_or_default())
-        .map_err(|why| Rejection::new(Reason::ContentTypeUnknown, why))?;
+        .map_err(|why| {
+            Rejection::new(Reason::ContentTypeUnknown, why).or_instead(ACCEPT_ENCODING, Coding::READ)
+        })?;
     headers.remove(CONTENT_ENCODING);
     Ok(match coding {
         Some(coding) => inlet.unpacked(coding),
