@@ -20,7 +20,6 @@ pub fn describe(config: &Config) -> discovery::Node {
         user_agent_name: "mesh-sidecar".into(),
         user_agent_version: env!("CARGO_PKG_VERSION").into(),
         metadata: config.edge.as_ref().map(exposes),
-        ..Default::default()
     }
 }
 
