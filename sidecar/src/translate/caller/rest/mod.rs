@@ -277,11 +277,14 @@ impl Caller {
             let status = self.streaming(&mut headers);
             return self.reply(status, headers, empty.into(), None);
         }
-        metadata::success_code(&mut headers);
-        let http = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let late = metadata::failure_code(&mut end.trailers.clone());
+        let told = metadata::failure_code(&mut headers).or(late);
+        let http = told
+            .or_else(|| StatusCode::from_u16(code.http()).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (body, content_type) = if self.problem {
             (
-                problem::body(&end.status(), code.http(), context.schema.as_deref()),
+                problem::body(&end.status(), http.as_u16(), context.schema.as_deref()),
                 PROBLEM,
             )
         } else {
