@@ -51,6 +51,9 @@ mod generated {
 
 /// The incremental xDS transport, cut down to the fields we use.
 pub use generated::envoy::service::discovery::v3 as discovery;
+
+/// In `Node.metadata`: the names of the services that the sidecar's edge exposes.
+pub const NODE_EXPOSES: &str = "edge.expose";
 /// `google.api` and `google.rpc`.
 pub use generated::google;
 /// Messages and services of `mesh.v1`.

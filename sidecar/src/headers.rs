@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, header};
 
 /// Who called, for the app: a SPIFFE ID. Written by the inbound sidecar only.
@@ -80,6 +80,22 @@ pub fn clean_request(headers: &mut HeaderMap, outside: bool) {
         remove_prefixed(headers, &[ORIGINAL_PREFIX]);
     }
     remove_prefixed(headers, &["x-mesh-", "x-jwt-claim-"]);
+}
+
+/// Makes one header of the cookies that HTTP/2 may send in several (RFC 9113 8.2.3): many services read the first only.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
 }
 
 /// Cleans a response's headers in place.
@@ -224,6 +240,14 @@ mod tests {
         ]);
         clean_request(&mut all, false);
         assert_eq!(all.keys().collect::<Vec<_>>(), ["user-agent"]);
+    }
+
+    #[test]
+    fn cookies_in_several_headers_are_one() {
+        let mut all = headers(&[("cookie", "a=1"), ("x-a", "b"), ("cookie", "c=2; d=3")]);
+        join_cookies(&mut all);
+        assert_eq!(all[COOKIE], "a=1; c=2; d=3");
+        assert_eq!(all.get_all(COOKIE).iter().count(), 1);
     }
 
     #[test]

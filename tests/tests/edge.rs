@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use mesh_tests::app::header;
-use mesh_tests::{App, GrpcioApp, Mesh, Quotes, Sidecar, eventually, tokens};
+use mesh_tests::{App, Curl, GrpcioApp, Mesh, Quotes, Sidecar, eventually, tokens};
 use serde_json::json;
 
 /// A mesh as the examples describe it: quotes at the edge, for those whose token says that they may read.
@@ -379,4 +379,57 @@ fn a_rest_service_behind_a_prefix_calls_on_through_its_own_sidecar() {
     );
     assert_eq!(holding["askedBy"], "spiffe://mesh.local/service/web.portfolio");
     assert_eq!(edge.get("/portfolio/nothing").call().status, 404);
+}
+
+#[test]
+fn a_rule_that_the_edge_serves_for_another_service_is_refused_at_apply_and_nothing_changes() {
+    let mesh = Mesh::start();
+    let _quotes = mesh.quotes("a");
+    let exposes = |services: serde_json::Value| mesh.sidecar("web.edge", "edge").edge(&services).start();
+    let both = json!([{"service": "market.quotes"}, {"service": "market.other"}]);
+    let edge = exposes(both);
+    // The same rules in another package: another API at the same paths.
+    let mut other = mesh_examples::DESCRIPTORS.to_vec();
+    for at in 0..other.len() - 9 {
+        if &other[at..at + 9] == b"market.v1" {
+            other[at + 8] = b'2';
+        }
+    }
+    std::fs::write(mesh.folder.join("other.binpb"), other).unwrap();
+    let document = "apiVersion: mesh/v1\nkind: Service\nmetadata: {name: market.other}\nspec: {protocol: grpc, schema: {file: other.binpb}}\n";
+    let document = mesh.folder.write("other.yaml", document);
+    let apply = || mesh.ctl(&["apply", "-f", document.to_str().unwrap()]);
+    eventually("the edge has told what it exposes", || {
+        let told = mesh.ctl(&["apply", "--dry-run", "-f", document.to_str().unwrap()]);
+        (told.code != Some(0)).then_some(())
+    });
+    let told = apply();
+    assert_eq!(told.code, Some(1), "{told:?}");
+    for words in [
+        "Service/market.other: spec.schema",
+        "GET /v1/quotes/{symbol} (market.v2.Quotes/GetQuote)",
+        "(market.v1.Quotes/GetQuote) of Service/market.quotes",
+        "web.edge/edge exposes both",
+        "change one of the two rules",
+    ] {
+        assert!(told.stderr.contains(words), "{words}: {told:?}");
+    }
+    assert_ne!(mesh.ctl(&["get", "service", "market.other"]).code, Some(0));
+    assert_eq!(edge.get("/v1/quotes/ACME").call().status, 200);
+    // An edge of its own for it, and it may come.
+    drop(edge);
+    let edge = exposes(json!([{"service": "market.quotes"}]));
+    eventually("the edge has told what it exposes now", || {
+        (apply().code == Some(0)).then_some(())
+    });
+    // Who exposes both nevertheless serves the rule of the one that is named first, and says so.
+    drop(edge);
+    let edge = exposes(json!([{"service": "market.quotes"}, {"service": "market.other"}]));
+    assert_eq!(edge.get("/v1/quotes/ACME").call().status, 200);
+    let schemas = Curl::get(format!("http://{}/schemas", edge.admin)).call().json();
+    let told = schemas["ambiguousAtEdge"].to_string();
+    assert!(
+        told.contains("market.quotes") && told.contains("market.other"),
+        "{told}"
+    );
 }

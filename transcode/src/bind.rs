@@ -99,8 +99,14 @@ impl<T> Match<T> {
     }
 
     /// What path and query make, as protobuf.
-    pub(crate) fn woven(&self, query: &str, options: &Options) -> Result<Vec<u8>, Refusal> {
+    pub(crate) fn woven(
+        &self,
+        query: &str,
+        options: &Options,
+        dropped: &mut Vec<String>,
+    ) -> Result<Vec<u8>, Refusal> {
         let reading = self.read(query, None, options)?;
+        dropped.extend_from_slice(&reading.dropped);
         let mut out = Vec::new();
         reading.woven.write(&self.method.input.tables, &mut out);
         Ok(out)

@@ -92,13 +92,19 @@ impl<T> Match<T> {
         }
     }
 
-    /// The request message of a form that was read whole.
+    /// The request message of a form that was read whole. `dropped` gets what lenient switches drop.
     ///
     /// # Errors
     /// 400 with the field, 413 or 415, as for any other body.
-    pub fn form(&self, query: &str, fields: &[Field], options: &Options) -> Result<Vec<u8>, Refusal> {
+    pub fn form(
+        &self,
+        query: &str,
+        fields: &[Field],
+        options: &Options,
+        dropped: &mut Vec<String>,
+    ) -> Result<Vec<u8>, Refusal> {
         if self.request_body_is_http_body() {
-            return self.form_around_file(query, fields, options);
+            return self.form_around_file(query, fields, options, dropped);
         }
         let input = &self.method.input;
         let message = self.form_message().ok_or_else(Refusal::unsupported_media_type)?;
@@ -106,13 +112,21 @@ impl<T> Match<T> {
         let mut reader = self.begin(query, None, options)?;
         // Places in this text mean nothing to whoever sent the form.
         let read = reader.push(json.as_bytes()).and_then(|()| reader.finish());
-        read.map_err(|refusal| Refusal {
+        let message = read.map_err(|refusal| Refusal {
             offset: None,
             ..refusal
-        })
+        })?;
+        dropped.extend(reader.dropped().map(str::to_owned));
+        Ok(message)
     }
 
-    fn form_around_file(&self, query: &str, fields: &[Field], options: &Options) -> Result<Vec<u8>, Refusal> {
+    fn form_around_file(
+        &self,
+        query: &str,
+        fields: &[Field],
+        options: &Options,
+        dropped: &mut Vec<String>,
+    ) -> Result<Vec<u8>, Refusal> {
         let (files, others): (Vec<&Field>, Vec<&Field>) = fields
             .iter()
             .partition(|field| self.part_role(&field.part) == Role::Body);
@@ -131,7 +145,7 @@ impl<T> Match<T> {
             add_parameter(&mut query, &other.part.name, text(other)?);
         }
         let content_type = file.part.content_type.as_deref().unwrap_or_default();
-        self.http_body_first(&query, content_type, &file.data, options)
+        self.http_body_first(&query, content_type, &file.data, options, dropped)
     }
 }
 
@@ -227,7 +241,7 @@ fn value_of(t: &Tables, known: Option<&table::Field>, field: &Field) -> Result<S
         Some(Kind::Bytes) if !is_json => Ok(Value::from(BASE64_STANDARD.encode(&field.data)).to_string()),
         _ if is_json || is_map => as_json(),
         Some(Kind::Bool) => truth(text(field)?).map_err(refuse),
-        Some(Kind::Enum) if field.data.iter().all(u8::is_ascii_digit) && !field.data.is_empty() => as_json(),
+        Some(Kind::Enum) if is_integer(&field.data) => as_json(),
         Some(Kind::Message) => match message.map_or("", |message| &t.message(message).full_name) {
             "google.protobuf.BoolValue" => truth(text(field)?).map_err(refuse),
             "google.protobuf.BytesValue" => Ok(Value::from(BASE64_STANDARD.encode(&field.data)).to_string()),
@@ -236,6 +250,12 @@ fn value_of(t: &Tables, known: Option<&table::Field>, field: &Field) -> Result<S
         },
         _ => as_text(),
     }
+}
+
+/// Whether an enum is given by its number.
+fn is_integer(data: &[u8]) -> bool {
+    let digits = data.strip_prefix(b"-").unwrap_or(data);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 fn truth(text: &str) -> Result<String, String> {

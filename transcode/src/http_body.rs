@@ -51,7 +51,7 @@ impl<T> Match<T> {
     }
 
     /// The request message, or the first one of a stream, around a body that is carried as it is; path and query are woven
-    /// in. `content_type` is the caller's header, empty if there is none.
+    /// in. `content_type` is the caller's header, empty if there is none; `dropped` gets what lenient switches drop.
     ///
     /// # Errors
     /// 400 for path and query as in [`Match::request`]; 413 where the message is over the limit; 415 where
@@ -62,8 +62,9 @@ impl<T> Match<T> {
         content_type: &str,
         data: &[u8],
         options: &Options,
+        dropped: &mut Vec<String>,
     ) -> Result<Vec<u8>, Refusal> {
-        let mut message = self.woven(query, options)?;
+        let mut message = self.woven(query, options, dropped)?;
         message.extend_from_slice(&self.http_body_later(content_type, data, options)?);
         if message.len() > options.limits.message_bytes {
             return Err(Refusal::too_large(options.limits.message_bytes));

@@ -267,7 +267,14 @@ impl Filler<'_> {
                 Some(field) if field.shape == Shape::List => {
                     return refuse(format!("goes through {}, which is repeated", field.name));
                 }
-                Some(field) if field.is_message() => field.of,
+                Some(field) if field.is_message() => {
+                    // Its fields, one by one, would be values that its own form does not have.
+                    let special = self.t.message(field.of).special;
+                    if !matches!(special, Special::None | Special::Empty | Special::Wrapper) {
+                        return refuse(format!("goes into {}, which is written as one value", field.name));
+                    }
+                    field.of
+                }
                 Some(field) => return refuse(format!("goes through {}, which has no fields", field.name)),
             };
             match self.t.by_any_name(self.t.message(parent), part.as_bytes()) {

@@ -11,10 +11,13 @@ use mesh_proto::google::api::{HttpRule, http_rule::Pattern};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
+use self::places::{exclude, mask_field, path_fields, read_body, response_field};
 use crate::message::MessageType;
 use crate::quote;
-use crate::table::{self, Kind, Shape, Special, Tables, editions};
+use crate::table::{self, Kind, Shape, Tables, editions};
 use crate::template::Template;
+
+mod places;
 
 /// Most rules in one schema.
 const RULES_MAX: usize = 10_000;
@@ -350,6 +353,18 @@ impl Rule {
                 );
             }
             let fields = check.leaf(place, path_fields(input, &variable.field_path));
+            let other = fields.as_deref().and_then(|fields| {
+                variables
+                    .iter()
+                    .find(|other: &&PathField| exclude(&input.tables, &other.fields, fields))
+            });
+            if let Some(other) = other {
+                let (one, other) = (quote(&variable.field_path), quote(&other.name));
+                check.fault(
+                    place,
+                    format!("{one} and {other} are of one oneof; a path fills only one of them"),
+                );
+            }
             variables.extend(fields.map(|fields| PathField {
                 name: variable.field_path.clone(),
                 fields,
@@ -384,92 +399,6 @@ fn message_type(tables: &Arc<Tables>, full_name: &str) -> Option<MessageType> {
         index: tables.message_named(full_name)?,
         tables: Arc::clone(tables),
     })
-}
-
-/// The way to a singular field that is no message.
-fn path_fields(input: &MessageType, path: &str) -> Result<Vec<u32>, String> {
-    let t = &*input.tables;
-    let mut fields: Vec<u32> = Vec::new();
-    for name in path.split('.') {
-        let parent = match fields.last().map(|index| t.field(*index)) {
-            None => input.index,
-            Some(field) if field.is_message() => field.of,
-            Some(_) => {
-                return Err(format!(
-                    "{}: {} is no field of a message",
-                    quote(path),
-                    quote(name)
-                ));
-            }
-        };
-        let parent = t.message(parent);
-        let index = t.by_proto_name(parent, name).ok_or_else(|| {
-            format!(
-                "{}: {} has no field {}",
-                quote(path),
-                parent.full_name,
-                quote(name)
-            )
-        })?;
-        if t.field(index).shape != Shape::Singular {
-            return Err(format!(
-                "{}: {} is repeated; a path has one value",
-                quote(path),
-                quote(name)
-            ));
-        }
-        fields.push(index);
-    }
-    match fields.last().map(|index| t.field(*index)) {
-        Some(field) if !field.is_message() => Ok(fields),
-        _ => Err(format!("{} is a message; a path fills plain fields", quote(path))),
-    }
-}
-
-fn read_body(input: &MessageType, body: &str) -> Result<Body, String> {
-    Ok(match body {
-        "" => Body::None,
-        "*" => Body::Whole,
-        name => Body::Field(top_field(input, name)?),
-    })
-}
-
-fn response_field(output: &MessageType, name: &str) -> Result<Option<u32>, String> {
-    match name {
-        "" => Ok(None),
-        name => top_field(output, name).map(Some),
-    }
-}
-
-fn top_field(message: &MessageType, name: &str) -> Result<u32, String> {
-    let of = message.tables.message(message.index);
-    message
-        .tables
-        .by_proto_name(of, name)
-        .ok_or_else(|| format!("{} has no field {}", of.full_name, quote(name)))
-}
-
-/// Where the body is one ordinary message: the field mask of the request, if there is exactly one and the path leaves it
-/// alone.
-fn mask_field(input: &MessageType, variables: &[PathField], body: Option<&Body>) -> Option<u32> {
-    let t = &*input.tables;
-    let Some(Body::Field(body)) = body else {
-        return None;
-    };
-    let body = t.field(*body);
-    if !body.is_message() || body.shape != Shape::Singular || body.special != Special::None {
-        return None;
-    }
-    let message = t.message(input.index);
-    let mut masks = (message.first..message.first + message.count).filter(|index| {
-        let field = t.field(*index);
-        field.special == Special::FieldMask && field.shape == Shape::Singular
-    });
-    let mask = masks.next().filter(|_| masks.next().is_none())?;
-    let of_path = variables
-        .iter()
-        .any(|variable| variable.fields.first() == Some(&mask));
-    (!of_path).then_some(mask)
 }
 
 /// One rule, one RPC: the same HTTP method and shape twice is a fault.

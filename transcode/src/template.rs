@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::percent::{self, Decode};
 use crate::quote;
 
 const TEMPLATE_BYTES_MAX: usize = 2048;
@@ -144,7 +145,15 @@ impl Parser<'_> {
             _ => {
                 let literal = self.take_while(is_literal);
                 if literal.is_empty() {
-                    return Err("it has an empty segment".into());
+                    return Err(match self.rest.chars().next() {
+                        Some(other) if !"/:}".contains(other) => {
+                            format!("{other:?} is out of place; write it percent-encoded")
+                        }
+                        _ => "it has an empty segment".into(),
+                    });
+                }
+                if percent::decode(&literal, Decode::All).is_err() {
+                    return Err(format!("{} is no percent-encoded UTF-8", quote(&literal)));
                 }
                 self.template.segments.push(Segment::Literal(literal));
             }
@@ -284,6 +293,9 @@ mod tests {
             "/:verb",
             "/*a",
             "/a=b",
+            "/a%zz",
+            "/a%",
+            "/%ff",
         ] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::ads::announce;
 use crate::ads::book::Book;
 use crate::ads::service::Ads;
 use crate::catalog::Authority;
@@ -137,6 +138,7 @@ impl App {
             .await;
         let routes = routes(&control).add_service(health_service);
         tokio::spawn(renew(Arc::clone(&control), Arc::clone(&self.tls)));
+        tokio::spawn(announce::run(Arc::clone(&control)));
         tokio::spawn(http::serve(self.metrics, Arc::clone(&control)));
 
         let addresses = self.addresses;

@@ -62,9 +62,32 @@ pub fn check(head: &Parts) -> Result<(), Rejection> {
         }
     } else if headers.contains_key(TRANSFER_ENCODING) {
         return refuse("HTTP/2 has no transfer codings");
+    } else if headers.get_all(HOST).iter().nth(1).is_some() {
+        return refuse("the host header stands twice");
     }
     if is_grpc(headers) {
         check_grpc(head)?;
+    }
+    Ok(())
+}
+
+/// Judges a request from the world. Within the mesh the authority names the service, and host what the caller said; out
+/// here both are the caller's, and a service behind us would go by the one that nobody judged.
+///
+/// # Errors
+/// As [`check`], and an HTTP/2 host that is not the authority.
+pub fn check_outside(head: &Parts) -> Result<(), Rejection> {
+    check(head)?;
+    if head.version >= Version::HTTP_2
+        && let Some(authority) = head.uri.authority()
+        && head.headers.get_all(HOST).iter().any(|host| {
+            !host
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
+        })
+    {
+        let message = "the host header and the request's own authority differ";
+        return Err(Rejection::new(Reason::RequestMalformed, message));
     }
     Ok(())
 }
@@ -102,6 +125,23 @@ mod tests {
         assert!(!judged(Version::HTTP_11, "/a", &[]));
         assert!(!judged(Version::HTTP_11, "/a", &[("host", "x"), ("host", "x")]));
         assert!(!judged(Version::HTTP_11, "http://x/a", &[("host", "y")]));
+    }
+
+    #[test]
+    fn a_host_over_http_2_is_one_and_from_the_world_it_is_the_authority() {
+        let outside = |hosts: &[&str]| {
+            let mut request = http::Request::builder()
+                .version(Version::HTTP_2)
+                .uri("https://x/a");
+            for host in hosts {
+                request = request.header("host", *host);
+            }
+            check_outside(&request.body(()).unwrap().into_parts().0).is_ok()
+        };
+        assert!(outside(&[]) && outside(&["X"]));
+        assert!(!outside(&["y"]) && !outside(&["x", "x"]));
+        // Another sidecar says the service in the one and passes on the other.
+        assert!(judged(Version::HTTP_2, "https://x/a", &[("host", "y")]));
     }
 
     #[test]

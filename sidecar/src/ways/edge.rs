@@ -39,7 +39,7 @@ pub(crate) async fn serve(
     }
     // 1 to 3 are done: whatever is refused below is answered and measured.
     if openapi::is_asked(&connection.worker.shared.config, &head) {
-        return match framing::check(&head) {
+        return match framing::check_outside(&head) {
             Ok(_) => openapi::answer(&view.snapshot, &head, call).await,
             Err(rejection) => Err((call, rejection)),
         };
@@ -62,7 +62,7 @@ pub(crate) fn preflight(
     head: &Parts,
 ) -> Response<AnswerBody> {
     let view = connection.worker.view();
-    let methods = framing::check(head).and_then(|()| {
+    let methods = framing::check_outside(head).and_then(|()| {
         let methods = recognise::methods_at_edge(&view.snapshot, head);
         methods.ok_or_else(|| Rejection::new(Reason::RouteUnknown, "no method has this path"))
     });
@@ -120,7 +120,7 @@ fn decide(
     recognise: impl FnOnce(&Snapshot, &Parts, &mut Call) -> Result<Recognition, Rejection>,
 ) -> Result<Recognition, Rejection> {
     // 4 recognise: framing first, then what the world may not say is taken off, then service and RPC.
-    framing::check(head)?;
+    framing::check_outside(head)?;
     clean_request(&mut head.headers, true);
     let recognition = recognise(&view.snapshot, head, call)?;
     if matches!(recognition.door, Door::Options(_)) {

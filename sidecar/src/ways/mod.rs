@@ -305,6 +305,7 @@ fn pass_through(response: Response<Answer>, mut call: Box<Call>) -> Response<Ans
 /// Addresses a request to its next hop. Another sidecar is told the service; the service itself is told what the caller
 /// said.
 fn address(head: &mut Parts, cluster: &Cluster) -> Result<(), Rejection> {
+    headers::join_cookies(&mut head.headers);
     let dial = cluster
         .endpoints
         .first()

@@ -14,6 +14,7 @@ pub mod holdings;
 pub mod identity;
 pub mod judge;
 pub mod last_good;
+pub mod node;
 pub mod numbers;
 pub mod registration;
 pub mod servers;

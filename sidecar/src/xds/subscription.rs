@@ -16,7 +16,7 @@ use mesh_proto::kind::Kind;
 use mesh_proto::name::{ServiceName, TrustDomain};
 
 use super::holdings::{ENDPOINTS_MAX, Holding, Holdings, SNAPSHOT_BYTES_MAX};
-use super::judge;
+use super::{judge, node};
 use crate::{Config, Resources};
 
 /// Most services learnt on first use. Over it, one that does not exist is forgotten for the new one.
@@ -66,7 +66,7 @@ impl Subscription {
     #[must_use]
     pub fn new(config: &Config, trust_domain: TrustDomain) -> Self {
         let mut subscription = Self {
-            node: node(config),
+            node: node::describe(config),
             trust_domain,
             names: BTreeMap::new(),
             learnt: VecDeque::new(),
@@ -447,22 +447,6 @@ fn answer(type_url: String, nonce: String, refused: &[String]) -> DeltaDiscovery
         type_url,
         response_nonce: nonce,
         error_detail,
-        ..Default::default()
-    }
-}
-
-fn node(config: &Config) -> discovery::Node {
-    let locality = &config.node.locality;
-    discovery::Node {
-        id: config.node.name().to_string(),
-        cluster: config.node.service.to_string(),
-        locality: Some(discovery::Locality {
-            region: locality.region.to_string(),
-            zone: locality.zone.to_string(),
-            sub_zone: locality.sub_zone.to_string(),
-        }),
-        user_agent_name: "mesh-sidecar".into(),
-        user_agent_version: env!("CARGO_PKG_VERSION").into(),
         ..Default::default()
     }
 }

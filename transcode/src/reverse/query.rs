@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::path::{escape, plain};
 use crate::Refusal;
-use crate::table::{Field, Kind, Shape, Special, Tables};
+use crate::table::{Field, Kind, NONE, Shape, Special, Tables};
 
 /// The query that says these members of a message.
 ///
@@ -64,10 +64,17 @@ impl Query<'_> {
                 }
                 Ok(())
             }
-            (_, Value::Object(members)) if field.is_message() && field.special == Special::None => {
-                self.message(field.of, &format!("{place}."), members)
+            (_, Value::Object(members))
+                if matches!(field.special, Special::None | Special::Empty) && field.is_message() =>
+            {
+                let before = self.text.len();
+                self.message(field.of, &format!("{place}."), members)?;
+                // That it was chosen is all that it says, and a query cannot.
+                if self.text.len() == before && field.oneof != NONE {
+                    return Err(unsayable(place));
+                }
+                Ok(())
             }
-            (_, Value::Object(members)) if field.special == Special::Empty && members.is_empty() => Ok(()),
             _ => {
                 let text = self.leaf(field, value).ok_or_else(|| unsayable(place))?;
                 self.add(place, None, &text);

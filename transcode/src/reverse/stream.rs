@@ -97,11 +97,13 @@ impl Stream {
     /// 500: it broke off.
     pub fn finish(&mut self) -> Result<Option<Said>, Refusal> {
         let last = match &mut self.source {
-            Source::Json(splitter) => splitter.finish().map_err(|refusal| broken(&refusal))?,
-            // An event that no blank line ends counts for nothing.
-            Source::Events(_) => None,
+            Source::Json(splitter) => {
+                let last = splitter.finish().map_err(|refusal| broken(&refusal))?;
+                last.map(|json| (json, false))
+            }
+            Source::Events(events) => events.finish()?.map(|event| (event.data.into(), event.failed)),
         };
-        last.map(|json| self.said(&json, false)).transpose()
+        last.map(|(json, failed)| self.said(&json, failed)).transpose()
     }
 
     fn said(&self, json: &[u8], failed: bool) -> Result<Said, Refusal> {
@@ -125,9 +127,14 @@ fn broken(refusal: &Refusal) -> Refusal {
     Refusal::bad_reply(format!("the service's answer: {}", refusal.message))
 }
 
+/// A byte order mark. One may stand before events.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Server-Sent Events, as the HTML standard reads them: lines of `field: value`, an event up to a blank line.
 struct Events {
     bytes_max: usize,
+    /// Where a byte order mark would have stood is passed.
+    begun: bool,
     text: Vec<u8>,
     /// Where in `text` the next line begins.
     at: usize,
@@ -147,6 +154,7 @@ impl Events {
     fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
+            begun: false,
             text: Vec::new(),
             at: 0,
             seen: 0,
@@ -187,6 +195,14 @@ impl Events {
         Ok(None)
     }
 
+    /// The event that a last `\r` ends: nothing follows it. One that no blank line ends counts for nothing.
+    fn finish(&mut self) -> Result<Option<Event>, Refusal> {
+        if self.text.last() == Some(&b'\r') {
+            self.push(b"\n");
+        }
+        self.next()
+    }
+
     fn push(&mut self, piece: &[u8]) {
         self.text.drain(..self.at);
         self.seen -= self.at;
@@ -196,6 +212,15 @@ impl Events {
 
     /// The next whole line, without its end. A `\r` ends one only once it is known what follows.
     fn line(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
+        if !self.begun {
+            if self.text.len() < MARK.len() && MARK.starts_with(&self.text) {
+                return Ok(None);
+            }
+            self.begun = true;
+            if self.text.starts_with(MARK) {
+                (self.at, self.seen) = (MARK.len(), MARK.len());
+            }
+        }
         let ends = |byte: &u8| matches!(byte, b'\n' | b'\r');
         let unseen = self.text.get(self.seen..).unwrap_or_default();
         let Some(end) = unseen.iter().position(ends).map(|at| at + self.seen) else {

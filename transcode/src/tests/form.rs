@@ -58,7 +58,7 @@ fn text(name: &str, data: &str) -> Field {
 
 /// The message that a form makes, as JSON.
 fn made(path: &str, query: &str, message: &str, fields: &[Field]) -> Result<String, Refusal> {
-    let wire = found(path).form(query, fields, &Options::default())?;
+    let wire = found(path).form(query, fields, &Options::default(), &mut Vec::new())?;
     let mut json = Vec::new();
     let message = schema().message(message).unwrap();
     message.to_json(&wire, &Options::default(), &mut json)?;
@@ -98,6 +98,16 @@ fn a_part_is_a_field_of_the_body_in_the_type_of_that_field() {
     );
     let one = made("/part", "title=t", "form.Thing", &[text("name", "n")]).unwrap();
     assert_eq!(one, "{\"title\":\"t\",\"inner\":{\"name\":\"n\"}}");
+}
+
+#[test]
+fn what_a_form_says_and_nobody_reads_is_told() {
+    let mut dropped = Vec::new();
+    let fields = [text("count", "7"), text("nobody", "x")];
+    found("/fields/t")
+        .form("", &fields, &Options::default(), &mut dropped)
+        .unwrap();
+    assert_eq!(dropped, ["nobody"]);
 }
 
 #[test]

@@ -325,6 +325,11 @@ fn streams_are_read_in_all_three_framings_however_they_are_cut() {
             "text/event-stream; charset=utf-8",
             ": hello\n\nid: 1\ndata: {\"text\": \"b\"}\r\n\r\ndata:{\ndata: }\nretry: 5\n\ndata: {\"text\": \"c,d\\\\n\"}\n\n",
         ),
+        // With a byte order mark, and every line end there is; the last one has nothing behind it.
+        (
+            "text/event-stream",
+            "\u{feff}data: {\"text\": \"b\"}\r\rdata: {}\r\n\r\ndata: {\"text\": \"c,d\\\\n\"}\n\r",
+        ),
     ] {
         for size in 1..=body.len() {
             assert_eq!(

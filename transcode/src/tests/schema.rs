@@ -187,15 +187,19 @@ fn an_http_body_is_told_apart_from_json_on_both_sides() {
 fn an_uploaded_body_is_wrapped_as_it_is_and_path_and_query_are_woven_into_the_first_message_only() {
     let options = Options::default();
     let whole = files("POST", "/up")
-        .http_body_first("", "image/png", b"\x89PNG", &options)
+        .http_body_first("", "image/png", b"\x89PNG", &options, &mut Vec::new())
         .unwrap();
     assert_eq!(whole, b"\x0a\x09image/png\x12\x04\x89PNG");
     let call = files("POST", "/in/a");
-    let first = call.http_body_first("part=2", "t/x", b"one", &options).unwrap();
+    let first = call
+        .http_body_first("part=2", "t/x", b"one", &options, &mut Vec::new())
+        .unwrap();
     assert_eq!(first, b"\x12\x01a\x18\x02\x0a\x0a\x0a\x03t/x\x12\x03one");
     let later = call.http_body_later("", b"two", &options).unwrap();
     assert_eq!(later, b"\x0a\x05\x12\x03two");
-    let refusal = call.http_body_first("name=b", "t/x", b"", &options).unwrap_err();
+    let refusal = call
+        .http_body_first("name=b", "t/x", b"", &options, &mut Vec::new())
+        .unwrap_err();
     assert_eq!((refusal.http, refusal.field.as_deref()), (400, Some("name")));
     let refusal = files("GET", "/down")
         .http_body_later("t/x", b"", &options)

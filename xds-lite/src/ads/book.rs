@@ -1,6 +1,6 @@
 //! Who is connected, and what became of what was sent to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,11 +8,14 @@ use tokio::sync::watch;
 
 use super::stream::Stream;
 use super::types::Nack;
+use crate::registry::Exposures;
 
 /// How long the newest refusal of a sidecar is remembered after it went.
 const NACK_KEPT: Duration = Duration::from_secs(3600);
 /// Most sidecars of which that is remembered.
 const NACKS_MAX: usize = 10_000;
+/// How long an edge that went still counts: long enough for a restart, or a move to another replica.
+const EDGE_KEPT: Duration = Duration::from_secs(30);
 
 /// The book of this replica.
 #[derive(Debug)]
@@ -26,6 +29,17 @@ struct Pages {
     next: u64,
     connected: BTreeMap<u64, Arc<Sidecar>>,
     nacks: BTreeMap<String, (Nack, Instant)>,
+    edges: BTreeMap<String, Edge>,
+}
+
+/// What an edge exposes.
+#[derive(Debug)]
+struct Edge {
+    services: BTreeSet<String>,
+    /// The stream that told it.
+    number: u64,
+    /// When that ended.
+    gone: Option<Instant>,
 }
 
 /// One connected sidecar.
@@ -39,6 +53,8 @@ pub struct Sidecar {
     pub version: String,
     /// Its address.
     pub peer: String,
+    /// Services its edge exposes; none if it has no edge.
+    pub exposes: BTreeSet<String>,
     /// When its stream began.
     pub since: SystemTime,
     stream: Mutex<Stream>,
@@ -47,12 +63,19 @@ pub struct Sidecar {
 impl Sidecar {
     /// A sidecar whose stream begins now.
     #[must_use]
-    pub fn new(node: String, service: String, version: String, peer: String) -> Self {
+    pub fn new(
+        node: String,
+        service: String,
+        version: String,
+        peer: String,
+        exposes: BTreeSet<String>,
+    ) -> Self {
         Self {
             node,
             service,
             version,
             peer,
+            exposes,
             since: SystemTime::now(),
             stream: Mutex::default(),
         }
@@ -82,6 +105,16 @@ impl Book {
             pages.next += 1;
             let number = pages.next;
             pages.connected.insert(number, Arc::clone(&sidecar));
+            if sidecar.exposes.is_empty() {
+                pages.edges.remove(&sidecar.node);
+            } else {
+                let edge = Edge {
+                    services: sidecar.exposes.clone(),
+                    number,
+                    gone: None,
+                };
+                pages.edges.insert(sidecar.node.clone(), edge);
+            }
             number
         };
         self.touch();
@@ -117,6 +150,20 @@ impl Book {
         all
     }
 
+    /// What edges expose that are connected, or were a moment ago.
+    pub fn edges(&self) -> Exposures {
+        let now = Instant::now();
+        let mut pages = self.pages();
+        pages.edges.retain(|_, edge| {
+            edge.gone
+                .is_none_or(|gone| now.saturating_duration_since(gone) < EDGE_KEPT)
+        });
+        let edges = pages.edges.iter();
+        edges
+            .map(|(node, edge)| (node.clone(), edge.services.clone()))
+            .collect()
+    }
+
     /// How many are connected.
     pub fn count(&self) -> usize {
         self.pages().connected.len()
@@ -128,6 +175,11 @@ impl Book {
             return;
         };
         let now = Instant::now();
+        if let Some(edge) = pages.edges.get_mut(&sidecar.node)
+            && edge.number == number
+        {
+            edge.gone = Some(now);
+        }
         pages
             .nacks
             .retain(|_, (_, since)| now.duration_since(*since) < NACK_KEPT);

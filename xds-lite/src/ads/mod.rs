@@ -6,6 +6,7 @@
 //!                    └──► book: who is connected, what each applied or refused ──► Status
 //! ```
 
+pub mod announce;
 pub mod book;
 pub mod service;
 pub mod stream;

@@ -1,6 +1,6 @@
 //! The gRPC side of the delta streams: one task each, a bounded queue, the newest snapshot wins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,6 +8,7 @@ use mesh_proto::Kind;
 use mesh_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use mesh_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use mesh_proto::name::{InstanceName, ServiceName};
+use prost_types::value::Kind as Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::book::{Entered, Sidecar};
 use crate::caller;
 use crate::control::Control;
+use crate::registry::exposures;
 
 /// Responses that wait for the connection. More wait in nobody's memory: the newest snapshot wins.
 const QUEUE: usize = 4;
@@ -113,9 +115,25 @@ fn enter(
         )));
     }
     let version = node.user_agent_version.chars().take(VERSION_CHARS_MAX).collect();
-    let sidecar = Sidecar::new(name.to_string(), service.to_string(), version, peer);
+    let exposes = exposed(node);
+    let sidecar = Sidecar::new(name.to_string(), service.to_string(), version, peer, exposes);
     tracing::info!(node = sidecar.node, peer = sidecar.peer, "a sidecar is connected");
     Ok(control.book.enter(sidecar))
+}
+
+/// What the node's edge exposes, by what it says of itself.
+fn exposed(node: &Node) -> BTreeSet<String> {
+    let told = node
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.fields.get(mesh_proto::NODE_EXPOSES));
+    let Some(Value::ListValue(names)) = told.and_then(|value| value.kind.as_ref()) else {
+        return BTreeSet::new();
+    };
+    exposures::services(names.values.iter().filter_map(|name| match &name.kind {
+        Some(Value::StringValue(name)) => Some(name.as_str()),
+        _ => None,
+    }))
 }
 
 /// A stream and its connection.

@@ -8,6 +8,7 @@ use mesh_proto::v1::document::Resource;
 use mesh_proto::v1::{apply_request, apply_result::Action, caller};
 use mesh_proto::{Fault, Kind, domain};
 
+use super::ambiguous::{self, Found};
 use crate::registry::{Expect, Item, Key, State, Write};
 use crate::schema;
 
@@ -95,6 +96,8 @@ pub fn apply(items: Vec<apply_request::Item>, state: &State, trust_domain: &str)
     for (resource, _) in &judged {
         faults.extend(after.references(resource, trust_domain));
     }
+    let mut ambiguous = after.ambiguous(&judged, state);
+    faults.append(&mut ambiguous.faults);
     if !faults.is_empty() {
         return Err(Refusal::Faults(faults));
     }
@@ -105,7 +108,7 @@ pub fn apply(items: Vec<apply_request::Item>, state: &State, trust_domain: &str)
     if !lost.is_empty() {
         return Err(Refusal::Lost(lost));
     }
-    Ok(plan(&judged, &schemas, state, &after))
+    Ok(plan(&judged, &schemas, state, &after, ambiguous.warnings))
 }
 
 /// Judges a deletion: what leans on the document, and which schemas nobody needs once it is gone.
@@ -133,6 +136,14 @@ pub fn delete(key: &Key, state: &State) -> Result<Vec<Key>, Vec<String>> {
         .collect())
 }
 
+/// Everything that is stored, with the schemas that stand in services.
+fn stored(state: &State) -> impl Iterator<Item = &Resource> {
+    state.documents.values().flat_map(|stored| {
+        let schema = stored.schema.iter().map(|schema| &schema.resource);
+        std::iter::once(&stored.item.resource).chain(schema)
+    })
+}
+
 /// What will be stored if the request is granted.
 struct After<'a> {
     resources: BTreeMap<Key, &'a Resource>,
@@ -140,13 +151,9 @@ struct After<'a> {
 
 impl<'a> After<'a> {
     fn of(state: &'a State, judged: &'a [(Resource, Expect)], schemas: &'a BTreeMap<Key, Resource>) -> Self {
-        let mut resources: BTreeMap<Key, &Resource> = BTreeMap::new();
-        for (key, stored) in &state.documents {
-            resources.insert(key.clone(), &stored.item.resource);
-            if let Some(schema) = &stored.schema {
-                resources.insert(Key::of(&schema.resource), &schema.resource);
-            }
-        }
+        let mut resources: BTreeMap<Key, &Resource> = stored(state)
+            .map(|resource| (Key::of(resource), resource))
+            .collect();
         resources.extend(schemas.iter().map(|(key, schema)| (key.clone(), schema)));
         resources.extend(judged.iter().map(|(resource, _)| (Key::of(resource), resource)));
         Self { resources }
@@ -202,6 +209,21 @@ impl<'a> After<'a> {
         faults
     }
 
+    /// What the changed services' rules have in common with those of others.
+    fn ambiguous(&self, judged: &[(Resource, Expect)], state: &State) -> Found {
+        let changed: BTreeSet<&str> = judged
+            .iter()
+            .filter(|(resource, _)| matches!(resource, Resource::Service(_)))
+            .map(|(resource, _)| resource.name())
+            .collect();
+        ambiguous::judge(
+            &changed,
+            stored(state),
+            self.resources.values().copied(),
+            &state.edges,
+        )
+    }
+
     fn warnings(&self, resource: &Resource, state: &State) -> Vec<String> {
         let missing = references(resource)
             .into_iter()
@@ -239,15 +261,10 @@ fn plan(
     schemas: &BTreeMap<Key, Resource>,
     state: &State,
     after: &After<'_>,
+    mut ambiguous: BTreeMap<String, Vec<String>>,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut replaced = Vec::new();
-    let changed: BTreeSet<&str> = judged
-        .iter()
-        .filter(|(resource, _)| matches!(resource, Resource::Service(_)))
-        .map(|(resource, _)| resource.name())
-        .collect();
-    let mut ambiguous = super::ambiguous::warnings(&changed, after.resources.values().copied());
     for (resource, _) in judged {
         let mut warnings = after.warnings(resource, state);
         warnings.extend(

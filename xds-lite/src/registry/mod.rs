@@ -11,6 +11,7 @@
 //! it is read, by the same code, so that a hand-edited file or node cannot bring in what `apply` would refuse.
 
 pub mod codec;
+pub mod exposures;
 pub mod file;
 pub mod grace;
 pub mod state;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use mesh_proto::v1::{self, document::Resource};
 use tokio::sync::watch;
 
+pub use exposures::Exposures;
 pub use state::{Item, Key, State, Stored};
 pub use url::RegistryUrl;
 
@@ -56,6 +58,12 @@ pub trait Registry: Send + Sync + 'static {
     /// # Errors
     /// The store is out of reach, or refuses.
     async fn leave(&self, name: &str) -> Result<(), WriteError>;
+
+    /// Tells every replica what the edges that are connected here expose.
+    ///
+    /// # Errors
+    /// The store is out of reach, or refuses.
+    async fn announce(&self, edges: Exposures) -> Result<(), WriteError>;
 
     /// This replica goes. Its instances stay, so that their sidecars can move to another replica.
     async fn close(&self);

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use mesh_proto::Kind;
 use mesh_proto::v1::document::Resource;
 
+use super::Exposures;
+
 /// Which document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -96,6 +98,8 @@ pub struct State {
     pub instances: BTreeMap<String, Arc<Stored>>,
     /// Replica ids and the addresses of their gRPC listeners.
     pub replicas: BTreeMap<String, String>,
+    /// What the edges expose that are connected to any replica.
+    pub edges: Exposures,
     /// Entries that could not be read: place and reason.
     pub faults: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_proto::v1::document::Resource;
 use mesh_proto::{Kind, v1};
-use xds_lite::registry::{self, Expect, Key, Registry, RegistryUrl, Write, WriteError, codec};
+use xds_lite::registry::{self, Expect, Exposures, Key, Registry, RegistryUrl, Write, WriteError, codec};
 
 use crate::support::zookeeper::ZooKeeper;
 use crate::support::{folder, settings, until};
@@ -83,6 +83,7 @@ async fn keeps_the_contract(url: &str) {
     a_deletion_is_conditional_too(&*registry).await;
     a_registered_instance_is_there_until_it_leaves(&*registry).await;
     a_released_instance_goes_after_the_grace_unless_it_comes_back(&*registry).await;
+    what_edges_expose_is_in_the_view(registry.as_ref()).await;
     a_schema_is_stored_as_its_bytes(&*registry).await;
 }
 
@@ -194,4 +195,17 @@ async fn a_schema_is_stored_as_its_bytes(registry: &dyn Registry) {
         .await
         .unwrap();
     assert_eq!(registry.state().borrow().documents[&key].item.resource, schema);
+}
+
+async fn what_edges_expose_is_in_the_view(registry: &dyn Registry) {
+    let edges: Exposures = [("web.edge/a".into(), ["market.quotes".into()].into())].into();
+    let mut state = registry.state();
+    registry.announce(edges.clone()).await.unwrap();
+    until(&mut state, "the edge", |state| state.edges == edges).await;
+    registry.announce(Exposures::new()).await.unwrap();
+    until(&mut state, "it goes", |state| {
+        state.edges.is_empty() && state.replicas.len() == 1
+    })
+    .await;
+    assert_eq!(registry.state().borrow().replicas["r1"], "r1.test:18000");
 }

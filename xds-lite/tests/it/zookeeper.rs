@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_proto::v1::document::Resource;
 use xds_lite::registry::codec::{self, Form};
-use xds_lite::registry::{self, Expect, Registry, State, WriteError};
+use xds_lite::registry::{self, Expect, Exposures, Registry, State, WriteError};
 use zookeeper::{Acls, Client, CreateMode};
 
 use crate::contract::{instance, key, put, service};
@@ -96,6 +96,24 @@ async fn an_instance_that_leaves_goes_everywhere_at_once() {
     until(&mut r2.state(), "the instance", has("a/1")).await;
     r1.leave("a/1").await.unwrap();
     until(&mut r2.state(), "it leaves", |state| !has("a/1")(state)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_edges_expose_is_known_to_every_replica_while_theirs_is_there() {
+    let server = ZooKeeper::start("edges");
+    let r1 = replica(&server.address(), "r1", FOR_EVER).await;
+    let r2 = replica(&server.address(), "r2", FOR_EVER).await;
+    let edges = |service: &str| -> Exposures { [("web.edge/a".into(), [service.to_owned()].into())].into() };
+    r1.announce(edges("one")).await.unwrap();
+    until(&mut r2.state(), "r1's edge", |state| state.edges == edges("one")).await;
+    // An edge that moves is told by both for a moment.
+    r2.announce(edges("two")).await.unwrap();
+    until(&mut r2.state(), "the edge at both", |state| {
+        state.edges["web.edge/a"] == ["one".to_owned(), "two".to_owned()].into()
+    })
+    .await;
+    drop(r1);
+    until(&mut r2.state(), "r1 goes", |state| state.edges == edges("two")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

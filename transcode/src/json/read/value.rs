@@ -145,6 +145,7 @@ impl Machine {
             }
         }
         self.check_depth(t, *at, 1)?;
+        let within = slot.bound != bound::FREE;
         match message.special {
             Special::None | Special::Empty => {
                 if byte != Some(b'{') {
@@ -162,19 +163,24 @@ impl Machine {
                     ..Frame::new(Kind::Message, close, mark)
                 };
                 self.open(t, frame);
-                if slot.bound != bound::FREE {
+                if within {
                     self.take_oneofs(t, slot.bound);
                 }
                 self.state = State::FirstKey;
                 Ok(true)
             }
-            Special::Timestamp | Special::Duration | Special::FieldMask => self.message_text(t, b, at),
-            Special::Any => self.any(t, slot, b, at),
             Special::Wrapper => {
                 self.around(t, slot);
                 self.slot = self.inner(t, message.first, false);
+                if within {
+                    self.bind(slot.bound, message.first, *at);
+                }
                 Ok(true)
             }
+            // Its JSON has no fields that could be held against the path's, one by one.
+            _ if within => self.refuse(t, *at, "has a value in the path and cannot stand in the body too"),
+            Special::Timestamp | Special::Duration | Special::FieldMask => self.message_text(t, b, at),
+            Special::Any => self.any(t, slot, b, at),
             Special::Struct => {
                 if byte != Some(b'{') {
                     return self.refuse(t, *at, "must be an object");

@@ -7,6 +7,8 @@ use mesh_proto::v1;
 use super::*;
 use crate::registry::{Stored, codec};
 
+mod ambiguous;
+
 const PROVIDER: &str = "apiVersion: mesh/v1\nkind: JwtProvider\nmetadata: {name: login}\nspec: {issuer: 'https://i', audiences: [a], jwks: {uri: 'https://i/keys'}}\n";
 const POLICY: &str = "apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {name: p}\nspec: {service: a, allow: [{jwt: {provider: login}}]}\n";
 const MESH: &str =
@@ -283,81 +285,4 @@ fn what_others_refer_to_is_not_deleted() {
         )
         .is_ok()
     );
-}
-
-/// A service under another name, with this schema, and with paths for all its methods.
-fn mapped(name: &str, bytes: &[u8]) -> Resource {
-    let mut resource = with_schema(bytes);
-    if let Resource::Service(service) = &mut resource {
-        service.metadata.as_mut().unwrap().name = name.into();
-        let rest = v1::RestOptions {
-            unannotated: true,
-            ..Default::default()
-        };
-        service.spec.as_mut().unwrap().rest = Some(rest);
-    }
-    resource
-}
-
-#[test]
-fn rules_of_two_services_for_the_same_requests_are_a_warning_that_names_both() {
-    let schema = mesh_proto::DESCRIPTORS;
-    // The same services with another hash: a field nobody knows is passed over.
-    let other = [schema, b"\x78\x01"].concat();
-    let state = stored(&[mapped("one", schema)]);
-    let plan = judge(&[mapped("two", &other)], &state).unwrap();
-    let warnings = &plan.outcomes[0].warnings;
-    let told = warnings
-        .iter()
-        .find(|line| line.contains("Documents/Apply"))
-        .unwrap();
-    assert!(
-        told.contains("POST /mesh.v1.Documents/Apply")
-            && told.contains("Service/one")
-            && told.contains("spec.schema"),
-        "{told}"
-    );
-    assert!(warnings.len() <= 20, "{}", warnings.len());
-    // Two versions of the same service have the same schema, and that is meant.
-    let plan = judge(&[mapped("two", schema)], &state).unwrap();
-    assert_eq!(plan.outcomes[0].warnings, Vec::<String>::new());
-    // Whoever changes something else is not bothered.
-    let both = stored(&[mapped("one", schema), mapped("two", &other)]);
-    let plan = judge(&[parse(PROVIDER)], &both).unwrap();
-    assert_eq!(plan.outcomes[0].warnings, Vec::<String>::new());
-}
-
-#[test]
-fn a_schema_with_the_same_rule_twice_is_refused_and_both_are_named() {
-    let text = r#"syntax = "proto3"; package shop; import "google/api/annotations.proto";
-        service Items {
-            rpc Get(Item) returns (Item) { option (google.api.http) = { get: "/v1/{name}" }; }
-            rpc Find(Item) returns (Item) { option (google.api.http) = { get: "/v1/{other}" }; }
-        }
-        message Item { string name = 1; string other = 2; }"#;
-    let folder = std::env::temp_dir().join(format!("xds-lite-judge-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("shop.proto"), text).unwrap();
-    // `protox::compile` would drop the annotations.
-    let mut compiler = protox::Compiler::new([folder.clone(), "../proto/proto".into()]).unwrap();
-    compiler.include_imports(true).open_file("shop.proto").unwrap();
-    let _ = std::fs::remove_dir_all(&folder);
-    let refused = judge(
-        &[with_schema(&compiler.encode_file_descriptor_set())],
-        &State::default(),
-    );
-    let Err(Refusal::Faults(faults)) = refused else {
-        panic!("it is ambiguous")
-    };
-    let told = format!("{}: {}", faults[0].field, faults[0].description);
-    for words in [
-        "Service/a: spec.schema.inline",
-        "shop.Items/Get",
-        "GET",
-        "/v1/{name}",
-        "shop.Items/Find",
-        "/v1/{other}",
-    ] {
-        assert!(told.contains(words), "{words}: {told}");
-    }
 }

@@ -21,7 +21,7 @@ use mesh_proto::v1;
 use tokio::sync::watch;
 
 use self::store::Store;
-use super::{Registry, Revision, Settings, State, Write, WriteError};
+use super::{Exposures, Registry, Revision, Settings, State, Write, WriteError};
 
 /// How often the directory is looked at for hand edits.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -104,6 +104,14 @@ impl Registry for FileRegistry {
     async fn leave(&self, name: &str) -> Result<(), WriteError> {
         let name = name.to_owned();
         self.step(move |store| store.leave(&name)).await
+    }
+
+    async fn announce(&self, edges: Exposures) -> Result<(), WriteError> {
+        self.step(move |store| {
+            store.edges = edges;
+            Ok(())
+        })
+        .await
     }
 
     async fn close(&self) {}

@@ -14,7 +14,7 @@ use super::journal::{self, Change};
 use super::read::{Print, prints_of, read_document, read_instance, revision_of};
 use crate::registry::codec::{self, Form};
 use crate::registry::grace::Grace;
-use crate::registry::{Expect, Item, Key, Revision, State, Stored, Write, WriteError};
+use crate::registry::{Expect, Exposures, Item, Key, Revision, State, Stored, Write, WriteError};
 
 pub(super) struct Store {
     directory: PathBuf,
@@ -27,6 +27,8 @@ pub(super) struct Store {
     trouble: Option<String>,
     last_read: Option<SystemTime>,
     pub(super) replicas: BTreeMap<String, String>,
+    /// What edges expose; there is one replica.
+    pub(super) edges: Exposures,
     _lock: fs::File,
 }
 
@@ -66,6 +68,7 @@ impl Store {
             trouble: None,
             last_read: None,
             replicas: BTreeMap::new(),
+            edges: Exposures::new(),
             _lock: lock,
         };
         store.load_instances(now).map_err(|error| fail("read", error))?;
@@ -229,6 +232,7 @@ impl Store {
             documents: self.documents(),
             instances: self.instances.clone(),
             replicas: self.replicas.clone(),
+            edges: self.edges.clone(),
             faults,
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  PATH/documents/<Kind>/<name>        persistent; JSON text, a schema is a bare FileDescriptorSet
 //!  PATH/instances/<service>/<id>       ephemeral; JSON text of the Instance
-//!  PATH/replicas/<id>                  ephemeral; host:port of the replica
+//!  PATH/replicas/<id>                  ephemeral; host:port of the replica, and what the edges connected to it expose
 //! ```
 //!
 //! Names are escaped by [`codec::escape`], which leaves all but a few of them as they are.

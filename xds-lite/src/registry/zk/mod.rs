@@ -31,7 +31,7 @@ use self::layout::Layout;
 use super::codec::{self, Form};
 use super::grace::Grace;
 use super::url::ZkAddress;
-use super::{Registry, Revision, Settings, State, Write, WriteError};
+use super::{Exposures, Registry, Revision, Settings, State, Write, WriteError};
 
 /// How long a finished write waits for the view to hold it.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,6 +62,8 @@ struct Own {
     released: Grace,
     /// Our sessions so far.
     sessions: BTreeSet<i64>,
+    /// What the edges that are connected here expose; stands in this replica's node.
+    edges: Exposures,
 }
 
 impl ZkRegistry {
@@ -85,6 +87,7 @@ impl ZkRegistry {
                 instances: BTreeMap::new(),
                 released: Grace::new(settings.grace),
                 sessions: BTreeSet::new(),
+                edges: Exposures::new(),
             }),
             address,
             settings,
@@ -185,6 +188,14 @@ impl Registry for ZkRegistry {
         }
         ops::leave(&self.shared, name).await?;
         self.shared.dirty.mark_urgent([self.shared.layout.instance(name)]);
+        Ok(())
+    }
+
+    async fn announce(&self, edges: Exposures) -> Result<(), WriteError> {
+        self.shared.own().edges = edges;
+        ops::announce(&self.shared).await?;
+        let path = self.shared.layout.replica(&self.shared.settings.replica);
+        self.shared.dirty.mark_urgent([path]);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use zookeeper::{Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError}
 use super::Shared;
 use super::tree::Seen;
 use crate::registry::codec::{self, Form};
+use crate::registry::exposures;
 use crate::registry::{Expect, Revision, WRITE_TIMEOUT, Write, WriteError};
 
 /// The largest content of one node, in bytes. ZooKeeper refuses packets over 1 MiB (`jute.maxbuffer`).
@@ -221,6 +222,21 @@ pub(super) async fn hold_path(
         }
     }
     Err(Error::BadVersion)
+}
+
+/// Makes this replica's node say where it is and what its edges expose.
+pub(super) async fn hold_replica(shared: &Shared, client: &Client) -> Result<(), Error> {
+    let path = shared.layout.replica(&shared.settings.replica);
+    let told = exposures::encode(&shared.settings.advertise, &shared.own().edges);
+    hold_path(shared, client, &path, told.as_bytes()).await
+}
+
+/// See [`crate::registry::Registry::announce`].
+pub(super) async fn announce(shared: &Shared) -> Result<(), WriteError> {
+    bounded(shared, async |client| {
+        hold_replica(shared, client).await.map_err(|error| failed(&error))
+    })
+    .await
 }
 
 /// See [`crate::registry::Registry::leave`].

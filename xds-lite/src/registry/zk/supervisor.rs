@@ -139,7 +139,7 @@ async fn prepare(shared: &Shared, client: &Client, tree: &mut Tree) -> Result<Pe
     {
         tree.put(&Place::Replica(id.clone()), b"", Seen::from(stat));
     }
-    ops::hold_path(shared, client, &path, shared.settings.advertise.as_bytes()).await?;
+    ops::hold_replica(shared, client).await?;
     Ok(watcher)
 }
 

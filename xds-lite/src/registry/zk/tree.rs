@@ -17,6 +17,7 @@ use mesh_proto::Kind;
 
 use super::layout::{Layout, Place};
 use crate::registry::codec;
+use crate::registry::exposures::{self, Exposures};
 use crate::registry::grace::Grace;
 use crate::registry::{Key, State, Stored};
 
@@ -74,6 +75,7 @@ struct Slot {
 struct Replica {
     seen: Seen,
     address: String,
+    edges: Exposures,
 }
 
 /// An instance whose node is gone, and why is not judged yet.
@@ -168,8 +170,8 @@ impl Tree {
             }
             Place::Replica(id) => {
                 self.remember_replica(seen.owner);
-                let address = String::from_utf8_lossy(data).chars().take(256).collect();
-                self.replicas.insert(id.clone(), Replica { seen, address });
+                let (address, edges) = exposures::decode(data);
+                self.replicas.insert(id.clone(), Replica { seen, address, edges });
             }
             Place::Directory | Place::Strange(_) => {}
         }
@@ -299,6 +301,14 @@ impl Tree {
             .replicas
             .iter()
             .map(|(id, replica)| (id.clone(), replica.address.clone()));
+        let mut edges = Exposures::new();
+        for (edge, services) in self.replicas.values().flat_map(|replica| &replica.edges) {
+            // One that moves is told by two replicas for a moment.
+            edges
+                .entry(edge.clone())
+                .or_default()
+                .extend(services.iter().cloned());
+        }
         State {
             loaded: self.last_read.is_some(),
             connected,
@@ -306,6 +316,7 @@ impl Tree {
             documents: documents.collect(),
             instances: orphans.chain(live).collect(),
             replicas: replicas.collect(),
+            edges,
             faults: self.faults(),
         }
     }

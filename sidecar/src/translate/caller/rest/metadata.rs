@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  every end-to-end header ─► metadata, -bin values judged; Grpc-Metadata-Tenant ─► tenant, where the service asks for it
-//!  metadata ─► headers;  x-http-code: 201 ─► the status;  etag ─► ETag, If-None-Match ─► 304
+//!  metadata ─► headers;  x-http-code: 201, or 423 of a failure ─► the status;  etag ─► ETag, If-None-Match ─► 304
 //! ```
 
 use base64::Engine;
@@ -15,7 +15,7 @@ use mesh_transcode::etag;
 use crate::headers::clean_request;
 use crate::reason::{Reason, Rejection};
 
-/// The success code a service answers with, as reply metadata: 200 to 299.
+/// The HTTP status a service answers with, as reply metadata: 200 to 299, of a failure 400 to 599.
 const HTTP_CODE: HeaderName = HeaderName::from_static("x-http-code");
 /// Names the fields that a lenient switch dropped.
 const DROPPED: HeaderName = HeaderName::from_static("x-mesh-dropped");
@@ -130,9 +130,18 @@ fn unprefix(headers: &mut HeaderMap) {
 
 /// Takes the success code out of reply metadata. One that is out of bounds is as good as none.
 pub(super) fn success_code(metadata: &mut HeaderMap) -> Option<StatusCode> {
+    http_code(metadata).filter(StatusCode::is_success)
+}
+
+/// Takes the code of a failure out of reply metadata. A failure is never told as anything else.
+pub(super) fn failure_code(metadata: &mut HeaderMap) -> Option<StatusCode> {
+    http_code(metadata).filter(|code| code.is_client_error() || code.is_server_error())
+}
+
+fn http_code(metadata: &mut HeaderMap) -> Option<StatusCode> {
     let code = metadata.remove(&HTTP_CODE)?;
     let code: u16 = code.to_str().ok()?.parse().ok()?;
-    StatusCode::from_u16(code).ok().filter(StatusCode::is_success)
+    StatusCode::from_u16(code).ok()
 }
 
 /// Makes the entity tag of an answer the header it must be: that of the metadata, else that of the message.
@@ -256,6 +265,25 @@ mod tests {
             let mut headers = map(&[("x-http-code", text)]);
             assert_eq!(
                 success_code(&mut headers).map(|code| code.as_u16()),
+                code,
+                "{text}"
+            );
+            assert!(headers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_failure_has_the_code_of_a_failure_only() {
+        for (text, code) in [
+            ("423", Some(423)),
+            ("599", Some(599)),
+            ("200", None),
+            ("302", None),
+            ("600", None),
+        ] {
+            let mut headers = map(&[("x-http-code", text)]);
+            assert_eq!(
+                failure_code(&mut headers).map(|code| code.as_u16()),
                 code,
                 "{text}"
             );

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH, TRAILER,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH, TRAILER, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -249,6 +249,8 @@ impl Caller {
         headers.insert(CONTENT_TYPE, content_type.unwrap_or_else(framing));
         if !self.raw {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            // The framing is the caller's choice.
+            headers.append(VARY, HeaderValue::from_name(ACCEPT));
         }
         if self.trailers && !self.socket {
             headers.insert(TRAILER, HeaderValue::from_static("grpc-status, grpc-message"));
@@ -277,11 +279,14 @@ impl Caller {
             let status = self.streaming(&mut headers);
             return self.reply(status, headers, empty.into(), None);
         }
-        metadata::success_code(&mut headers);
-        let http = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let late = metadata::failure_code(&mut end.trailers.clone());
+        let told = metadata::failure_code(&mut headers).or(late);
+        let http = told
+            .or_else(|| StatusCode::from_u16(code.http()).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (body, content_type) = if self.problem {
             (
-                problem::body(&end.status(), code.http(), context.schema.as_deref()),
+                problem::body(&end.status(), http.as_u16(), context.schema.as_deref()),
                 PROBLEM,
             )
         } else {

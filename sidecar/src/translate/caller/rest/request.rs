@@ -88,26 +88,30 @@ impl Caller {
         if inlet.expects_more_than(bytes_max) {
             return Err(too_large(bytes_max));
         }
+        let mut dropped = Vec::new();
         let message = if let Some(boundary) = boundary {
             let fields = form(inlet, &boundary, bytes_max).await?;
-            self.found.form(query, &fields, &context.options)?
+            self.found.form(query, &fields, &context.options, &mut dropped)?
         } else if self.found.request_body_is_http_body() {
             let whole = inlet.whole(bytes_max).await?;
             let content_type = content_type.unwrap_or_default();
             self.found
-                .http_body_first(query, content_type, &whole, &context.options)?
+                .http_body_first(query, content_type, &whole, &context.options, &mut dropped)?
         } else {
-            self.one(query, content_type, inlet, context).await?
+            self.one(query, content_type, inlet, context, &mut dropped)
+                .await?
         };
+        self.dropped = metadata::dropped(dropped.iter().map(String::as_str));
         Ok(Requests::One(Some(message.into())))
     }
 
     async fn one(
-        &mut self,
+        &self,
         query: &str,
         content_type: Option<&str>,
         mut inlet: Inlet,
         context: &Context,
+        dropped: &mut Vec<String>,
     ) -> Result<Vec<u8>, Rejection> {
         let mut reader = self.found.begin(query, content_type, &context.options)?;
         reader.expect(inlet.expects(context.options.limits.message_bytes));
@@ -115,7 +119,7 @@ impl Caller {
             reader.push(&data)?;
         }
         let message = reader.finish()?;
-        self.dropped = metadata::dropped(reader.dropped());
+        dropped.extend(reader.dropped().map(str::to_owned));
         Ok(message)
     }
 }

@@ -241,7 +241,7 @@ impl Upload {
     fn carried(&mut self, content_type: &str, data: &[u8]) -> Result<Bytes, Rejection> {
         let message = if std::mem::take(&mut self.first) {
             self.found
-                .http_body_first(&self.query, content_type, data, &self.options)
+                .http_body_first(&self.query, content_type, data, &self.options, &mut Vec::new())
         } else {
             self.found.http_body_later("", data, &self.options)
         };
