@@ -21,9 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const ASKED_MAX: u32 = 3;
-/// Bytes that the peer does not acknowledge for so long end the connection.
+/// Bytes that the peer does not acknowledge, or has no room for, for so long end the connection; as long as a write may stall.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// How an instance is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
