@@ -206,7 +206,7 @@ fn duplicate_keys_are_taken_by_switch_and_the_last_counts() {
         ),
         (
             r#"{"labels": {"a": "1", "b": "2", "a": "3"}, "size": 4}"#,
-            r#"{"size":4,"labels":{"a":"3","b":"2"}}"#,
+            r#"{"labels":{"a":"3","b":"2"},"size":4}"#,
         ),
         (
             r#"{"labels": {"a": "1"}, "labels": {"b": "2"}}"#,
@@ -450,4 +450,35 @@ fn many_keys_dropped_or_unknown_or_equal_cost_what_they_are_long() {
     let unknown: Vec<_> = (0..100_001).map(|key| format!(r#""{key}":0"#)).collect();
     let refusal = item(&format!("{{{}}}", unknown.join(",")), &Options::default()).unwrap_err();
     assert!(refusal.message.contains("unknown fields"), "{refusal:?}");
+}
+
+#[test]
+fn fields_are_written_as_they_come_and_those_that_come_again_in_the_order_of_their_numbers() {
+    let item = shop().message("shop.Item").unwrap();
+    let written = |wire: &[u8], print_defaults: bool| {
+        let options = Options {
+            print_defaults,
+            ..Options::default()
+        };
+        let mut out = Vec::new();
+        item.to_json(wire, &options, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let (size_5, size_7, name, part) = (b"\x10\x05", b"\x10\x07", b"\x0a\x01a", b"\x22\x03\x0a\x01r");
+    let wire = [&part[..], size_5, name].concat();
+    assert_eq!(
+        written(&wire, false),
+        r#"{"parts":[{"color":"r"}],"size":5,"name":"a"}"#
+    );
+    let printed = written(&wire, true);
+    assert!(
+        printed.starts_with(r#"{"name":"a","size":5,"parts":[{"color":"r"}]"#),
+        "{printed}"
+    );
+    // The last one counts, and lists go on.
+    let wire = [&part[..], size_5, name, size_7, part].concat();
+    assert_eq!(
+        written(&wire, false),
+        r#"{"name":"a","size":7,"parts":[{"color":"r"},{"color":"r"}]}"#
+    );
 }

@@ -97,7 +97,7 @@ fn a_part_is_a_field_of_the_body_in_the_type_of_that_field() {
         })
     );
     let one = made("/part", "title=t", "form.Thing", &[text("name", "n")]).unwrap();
-    assert_eq!(one, "{\"title\":\"t\",\"inner\":{\"name\":\"n\"}}");
+    assert_eq!(one, "{\"inner\":{\"name\":\"n\"},\"title\":\"t\"}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn the_file_of_a_form_is_the_body_and_the_rest_are_parameters() {
     let file = || field("upload", Some("a.png"), Some("image/png"), "abc");
     let json = made("/files/n", "", "form.Upload", &[text("version", "3"), file()]).unwrap();
     let expected =
-        "{\"name\":\"n\",\"file\":{\"contentType\":\"image/png\",\"data\":\"YWJj\"},\"version\":3}";
+        "{\"name\":\"n\",\"version\":3,\"file\":{\"contentType\":\"image/png\",\"data\":\"YWJj\"}}";
     assert_eq!(json, expected);
     let by_name = made(
         "/files/n",

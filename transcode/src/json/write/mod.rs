@@ -1,8 +1,8 @@
 //! Writes protobuf as JSON, in one pass, without a message in between.
 //!
 //! ```text
-//!  message ─► ordered: fields as they come, while their numbers rise, each singular one once  (nearly always)
-//!                └─ a number falls, a oneof is filled twice … ─► taken back, and once more:
+//!  message ─► ordered: fields as they come, each singular one once, each list in one run  (nearly always)
+//!                └─ a field comes again, a oneof is filled twice … ─► taken back, and once more:
 //!             careful: every message is looked through first; last wins, messages merge as parts, lists are gathered
 //! ```
 //!
@@ -23,7 +23,7 @@ use crate::{Limits, Options};
 /// Why a message has no JSON form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fail {
-    /// Fields do not come in the order of their numbers: to be written the careful way.
+    /// A field comes again: to be written the careful way.
     Disorder,
     /// These bytes are not the message the schema says.
     Broken,

@@ -1,4 +1,4 @@
-//! Messages whose fields come in the order of their numbers: written as they come.
+//! Messages whose fields come one after the other, each once or as one run: written as they come.
 
 use super::{Fail, Write, Writer};
 use crate::table::{Field, Message, NONE, Shape};
@@ -8,7 +8,9 @@ impl Writer<'_, '_> {
     /// Writes the fields, each with a comma before it; up to the end, or to the end of the group of this number.
     pub(super) fn ordered(&mut self, message: &Message, wire: &mut &[u8], group: Option<u32>) -> Write<()> {
         let t = self.t;
+        // Behind the highest field so far, and which there were.
         let mut next = message.first;
+        let mut seen = 0u64;
         let mut oneofs = 0u64;
         loop {
             if wire.is_empty() {
@@ -28,9 +30,12 @@ impl Writer<'_, '_> {
                 wire::value(wire, number, wire_type).ok_or(Fail::Broken)?;
                 continue;
             };
-            if index < next {
+            let bit = 1u64.checked_shl(index - message.first).unwrap_or(0);
+            // The order is of no matter, but that defaults are printed between fields. What comes again is a matter for both.
+            if index < next && (bit & !seen == 0 || self.settings.print_defaults) {
                 return Err(Fail::Disorder);
             }
+            seen |= bit;
             let field = t.field(index);
             if field.oneof != NONE {
                 let bit = 1u64.checked_shl(field.oneof - message.count).unwrap_or(u64::MAX);
@@ -42,7 +47,7 @@ impl Writer<'_, '_> {
             if self.settings.print_defaults {
                 self.defaults(next, index)?;
             }
-            next = index + 1;
+            next = next.max(index + 1);
             self.in_order(field, wire_type, wire)?;
         }
         if self.settings.print_defaults {
