@@ -149,8 +149,7 @@ fn find(
     let any = [MethodMatch::Any];
     let wanted = if one.for_all() { &any[..] } else { &one.methods[..] };
     for (index, wanted) in wanted.iter().enumerate() {
-        let mut missing = false;
-        let mut hit = false;
+        let (mut missing, mut hit, mut told) = (false, false, false);
         let methods = schema
             .methods()
             .filter(|method| wanted.matches(Some(method.name())));
@@ -169,8 +168,10 @@ fn find(
                     }
                 }
                 Err(Miss::Absent(_)) if !named => missing = true,
+                // What is wrong in a thousand methods is told of one.
+                Err(_) if told => {}
                 Err(Miss::Absent(why) | Miss::Unfit(why)) => {
-                    hit = true;
+                    (hit, told) = (true, true);
                     check.fault(format!("{at}.field"), format!("{}: {why}", method.name()));
                 }
             }
