@@ -137,7 +137,9 @@ fn a_header_that_stands_for_a_field_fills_the_first_message_alone_and_is_not_con
         &json!({"headers": [["x-number", "seven"]]}),
         &json!([]),
     );
-    assert_eq!(refused["status"], 400, "{refused}");
+    assert_eq!(refused["code"], 4003, "{refused}");
+    let told = heard(&refused)[0]["error"]["message"].to_string();
+    assert!(told.contains("the header x-number must be a number"), "{refused}");
 }
 
 #[test]
