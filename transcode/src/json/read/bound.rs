@@ -24,7 +24,11 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Child {
     Within(u16),
-    Value(Woven),
+    Value {
+        content: Vec<u8>,
+        name: String,
+        header: Option<Arc<str>>,
+    },
 }
 
 /// One field the path, or a header, has filled.
@@ -43,10 +47,14 @@ pub(crate) struct Woven {
 impl Woven {
     /// What a second value is told that is another.
     pub(crate) fn differs(&self) -> String {
-        match &self.header {
-            None => "differs from the value in the path".into(),
-            Some(header) => format!("differs from the value in the header {header}"),
-        }
+        differs(self.header.as_deref())
+    }
+}
+
+fn differs(header: Option<&str>) -> String {
+    match header {
+        None => "differs from the value in the path".into(),
+        Some(header) => format!("differs from the value in the header {header}"),
     }
 }
 
@@ -74,7 +82,12 @@ impl Bounds {
                 at = bounds.within(at, *parent);
             }
             if let Some(node) = bounds.nodes.get_mut(usize::from(at)) {
-                node.children.push((*last, Child::Value(one.clone())));
+                let value = Child::Value {
+                    content: one.content.clone(),
+                    name: one.name.clone(),
+                    header: one.header.clone(),
+                };
+                node.children.push((*last, value));
             }
         }
         bounds
@@ -120,7 +133,7 @@ impl Machine {
         match self.bounds.find(node, field) {
             None => {}
             Some(Child::Within(within)) => self.slot.bound = *within,
-            Some(Child::Value(_)) => {
+            Some(Child::Value { .. }) => {
                 self.check = Some(Check {
                     node,
                     field,
@@ -156,7 +169,7 @@ impl Machine {
             .iter()
             .find(|(field, _)| t.field(*field).oneof == oneof)?;
         let name = match child {
-            Child::Value(one) => one.name.clone(),
+            Child::Value { name, .. } => name.clone(),
             Child::Within(_) => t.field(*field).name.to_string(),
         };
         Some((name, *field))
@@ -169,10 +182,10 @@ impl Machine {
         };
         let field = t.field(check.field);
         let written = self.out.bytes.get(check.before.at + field.key().len()..);
-        if let Some(Child::Value(one)) = self.bounds.find(check.node, check.field)
-            && !written.is_some_and(|written| is(field, written, &one.content))
+        if let Some(Child::Value { content, header, .. }) = self.bounds.find(check.node, check.field)
+            && !written.is_some_and(|written| is(field, written, content))
         {
-            let why = one.differs();
+            let why = differs(header.as_deref());
             self.state = super::State::Value;
             let at = check.at.wrapping_sub(self.base);
             return self.refuse(t, at, why);

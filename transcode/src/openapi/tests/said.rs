@@ -117,7 +117,7 @@ message In { Who who = 1; } message Who { int32 tenant = 1; } message Page { int
         ..Rest::default()
     };
     let mut entry = entry(text);
-    entry.headers = crate::HeaderFields::compile(&rest, &entry.schema).0.map(Arc::new);
+    entry.headers = HeaderFields::compile(&rest, &entry.schema).0.map(Arc::new);
     let document = document(&about(), &[entry]);
     let get = |path: &str| &document["paths"][path]["get"];
     assert_eq!(names(get("/v1/a"), "header"), ["x-tenant", "If-None-Match"]);
