@@ -11,7 +11,7 @@ use mesh_link::{grpc, reflection};
 use mesh_proto::domain::{self, SCHEMA_BYTES_MAX};
 use mesh_proto::v1::{self, document::Resource, schema_source::Source};
 use mesh_proto::{Faults, Kind};
-use mesh_transcode::{Options, Schema};
+use mesh_transcode::{HeaderFields, Options, Schema};
 
 use crate::cli::Global;
 use crate::client::Client;
@@ -52,6 +52,8 @@ pub(crate) struct Named {
     pub(crate) unannotated: bool,
     /// How its callers are read and answered.
     pub(crate) options: Options,
+    /// Headers that stand for fields, if there are any.
+    pub(crate) headers: Option<HeaderFields>,
 }
 
 impl Origin {
@@ -99,6 +101,7 @@ impl Origin {
             schema: schema.into(),
             unannotated: self.unannotated,
             options: Options::default(),
+            headers: None,
         }])
     }
 }
@@ -162,11 +165,15 @@ fn of_documents(resources: &[Resource]) -> Result<Vec<Named>, Faults> {
         };
         let compiled = Schema::compile(bytes).map_err(|faults| faults.under("spec.schema"));
         if let Some(schema) = check.part(&label, compiled) {
+            let (headers, faults) = HeaderFields::compile(&judged.rest, &schema);
+            let wrong = faults.map_or(Ok(()), |faults| Err(faults.under("spec.rest")));
+            check.part(&label, wrong);
             named.push(Named {
                 name: name.to_owned(),
                 schema: schema.into(),
                 unannotated: judged.rest.unannotated,
                 options: (&judged.rest).into(),
+                headers,
             });
         }
     }

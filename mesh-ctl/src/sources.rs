@@ -145,14 +145,17 @@ fn refuse_twins(all: &[Loaded], check: &mut Check) {
     }
 }
 
-/// Whether descriptors link and their HTTP rules are sound, which is the transcoder's to say.
+/// Whether descriptors link and their HTTP rules are sound, and headers that stand for fields find them, which is the
+/// transcoder's to say.
 fn compile_schema(resource: &Resource) -> Result<(), Faults> {
+    let mut rest = None;
     let (place, bytes) = match resource {
         Resource::Service(service) => {
             let source = service
                 .spec
                 .as_ref()
                 .and_then(|spec| spec.schema.as_ref()?.source.as_ref());
+            rest = service.spec.as_ref().and_then(|spec| spec.rest.clone());
             match source {
                 Some(schema_source::Source::Inline(bytes)) => ("spec.schema", bytes),
                 _ => return Ok(()),
@@ -164,9 +167,12 @@ fn compile_schema(resource: &Resource) -> Result<(), Faults> {
         },
         _ => return Ok(()),
     };
-    mesh_transcode::Schema::compile(bytes)
-        .map(drop)
-        .map_err(|faults| faults.under(&format!("{}/{}: {place}:", resource.kind(), resource.name())))
+    let label = format!("{}/{}:", resource.kind(), resource.name());
+    let schema = mesh_transcode::Schema::compile(bytes)
+        .map_err(|faults| faults.under(&format!("{label} {place}:")))?;
+    let rest = domain::Rest::try_from(rest.unwrap_or_default())?;
+    mesh_transcode::HeaderFields::check(&rest, &schema)
+        .map_err(|faults| faults.under(&format!("{label} spec.rest")))
 }
 
 #[cfg(test)]

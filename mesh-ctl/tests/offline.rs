@@ -170,6 +170,21 @@ async fn descriptors_that_do_not_link_are_a_fault_of_the_document() {
 }
 
 #[tokio::test]
+async fn a_header_that_finds_no_field_in_the_schema_is_a_fault_of_the_document() {
+    let folder = documents().await;
+    let with =
+        |field: &str| format!("{SERVICE}  rest: {{requestHeaders: [{{header: x-a, field: {field}}}]}}\n");
+    folder.write("docs/service.yaml", with("kind"));
+    folder.run(&["validate", "-f", "docs"]).await.exits(0);
+    folder.write("docs/service.yaml", with("kindd"));
+    folder
+        .run(&["validate", "-f", "docs"])
+        .await
+        .exits(1)
+        .tells("Service/market.quotes: spec.rest.requestHeaders[0].field: no request in the schema has a field \"kindd\"");
+}
+
+#[tokio::test]
 async fn documents_come_from_stdin_too_and_a_twin_is_a_fault() {
     let folder = documents().await;
     let mesh =

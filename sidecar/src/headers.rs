@@ -310,6 +310,44 @@ mod tests {
     }
 
     #[test]
+    fn no_name_that_is_taken_off_can_stand_for_a_field() {
+        use mesh_proto::{domain::Rest, v1};
+        let own = [
+            "connection",
+            "transfer-encoding",
+            "te",
+            "upgrade",
+            "x-mesh-a",
+            "x-jwt-claim-a",
+            "x-envoy-original-path",
+        ];
+        for name in HOP_BY_HOP
+            .iter()
+            .chain(&NOT_FOR_CALLERS)
+            .chain(&FROM_OUTSIDE)
+            .chain(&own)
+        {
+            let one = v1::HeaderField {
+                header: (*name).into(),
+                field: "a".into(),
+                methods: Vec::new(),
+            };
+            for options in [
+                v1::RestOptions {
+                    request_headers: vec![one.clone()],
+                    ..Default::default()
+                },
+                v1::RestOptions {
+                    response_headers: vec![one.clone()],
+                    ..Default::default()
+                },
+            ] {
+                assert!(Rest::try_from(options).is_err(), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn grpc_is_told_from_grpc_web() {
         for (value, expected) in [
             ("application/grpc", true),

@@ -36,6 +36,7 @@ pub fn document(config: &Config, snapshot: &Snapshot, edge: Option<SocketAddr>) 
                 unannotated: service.rest.unannotated,
                 options: service.transcoding.clone(),
                 bearer: service.access.asks_for_tokens(),
+                headers: service.headers.clone(),
             })
         })
         .collect();

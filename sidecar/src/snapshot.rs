@@ -17,7 +17,7 @@ use mesh_proto::domain::{
     Rest, Retry, SchemaSource, TIMEOUT_DEFAULT, Transport,
 };
 use mesh_proto::name::ServiceName;
-use mesh_transcode::{Router, Routing, Schema, problem};
+use mesh_transcode::{HeaderFields, Router, Routing, Schema, problem};
 
 use crate::gates::access::Access;
 use crate::gates::jwt::{Provider, Verifier};
@@ -62,6 +62,8 @@ pub struct ServiceEntry {
     pub rest: Arc<Rest>,
     /// Those of them that the engine goes by.
     pub transcoding: mesh_transcode::Options,
+    /// Headers that stand for fields, if there are any.
+    pub headers: Option<Arc<HeaderFields>>,
     /// Bound of a unary call without a deadline.
     pub timeout: Duration,
     /// How long nothing may move on a stream; nothing for no bound.
@@ -175,6 +177,10 @@ impl ServiceEntry {
                 .iter()
                 .map(|schema| (index, schema.clone(), Routing::from(&rest))),
         );
+        // What is wrong with them was told then, too; of a schema that changes by itself, what fits is in force.
+        let headers = schema
+            .iter()
+            .find_map(|schema| HeaderFields::compile(&rest, schema).0);
         let balance = service.map_or(
             Balance {
                 algorithm: BalanceAlgorithm::LeastRequest,
@@ -217,6 +223,7 @@ impl ServiceEntry {
             tells_schema,
             router,
             transcoding: (&rest).into(),
+            headers: headers.map(Arc::new),
             rest: Arc::new(rest),
             timeout: service
                 .and_then(|service| service.timeout)

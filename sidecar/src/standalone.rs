@@ -16,6 +16,7 @@ use mesh_proto::fault::{Check, Faults};
 use mesh_proto::kind::Kind;
 use mesh_proto::name::ServiceName;
 use mesh_proto::v1::{self, document::Resource, schema_source};
+use mesh_transcode::HeaderFields;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -267,12 +268,24 @@ fn cross_check(holdings: &Holdings, origins: &BTreeMap<(Kind, String), String>, 
         }
     }
     for (name, holding) in holdings.of(Kind::Service) {
-        if let Value::Service(service) = &holding.value
-            && let Some(SchemaSource::Hash(hash)) = &service.schema
-            && holdings.get(Kind::Schema, hash.as_str()).is_none()
+        let Value::Service(service) = &holding.value else {
+            continue;
+        };
+        let Some(SchemaSource::Hash(hash)) = &service.schema else {
+            continue;
+        };
+        match holdings
+            .get(Kind::Schema, hash.as_str())
+            .map(|schema| &schema.value)
         {
-            let place = label(Kind::Service, name, "spec.schema.hash");
-            check.fault(place, "there is no such Schema here; write file instead");
+            Some(Value::Schema(_, schema)) => {
+                let place = label(Kind::Service, name, "spec.rest");
+                check.part(&place, HeaderFields::check(&service.rest, schema));
+            }
+            _ => {
+                let place = label(Kind::Service, name, "spec.schema.hash");
+                check.fault(place, "there is no such Schema here; write file instead");
+            }
         }
     }
     let mut issuers: BTreeMap<Arc<str>, &String> = BTreeMap::new();

@@ -106,6 +106,43 @@ fn the_gates_judge_it_like_any_call_and_paths_that_do_not_stream_are_refused() {
 }
 
 #[test]
+fn a_header_that_stands_for_a_field_fills_the_first_message_alone_and_is_not_contradicted() {
+    let depot = Depot::start(&json!({"requestHeaders": [{"header": "x-number", "field": "number"}]}));
+    let headers = json!({"headers": [["x-number", "7"]]});
+    let outcome = speak(
+        &depot,
+        "/v1/chat/a",
+        &headers,
+        &json!([{"say": "{}"}, {"hear": 1}, {"say": "{}"}, {"hear": 1}, {"say": ""}]),
+    );
+    assert_eq!(
+        heard(&outcome),
+        [json!({"name": "a", "number": "7"}), json!({})],
+        "{outcome}"
+    );
+    let refused = speak(
+        &depot,
+        "/v1/chat/a",
+        &headers,
+        &json!([{"say": r#"{"number": 8}"#}]),
+    );
+    let told = heard(&refused)[0]["error"]["message"].to_string();
+    assert!(
+        told.contains("differs from the value in the header x-number"),
+        "{refused}"
+    );
+    let refused = speak(
+        &depot,
+        "/v1/chat/a",
+        &json!({"headers": [["x-number", "seven"]]}),
+        &json!([]),
+    );
+    assert_eq!(refused["code"], 4003, "{refused}");
+    let told = heard(&refused)[0]["error"]["message"].to_string();
+    assert!(told.contains("the header x-number must be a number"), "{refused}");
+}
+
+#[test]
 fn both_sides_talk_and_the_path_is_woven_into_the_first_message_alone() {
     let depot = depot();
     let outcome = speak(

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each field has one source: those of the path come from the path, those of `body` from the body, the rest from the
-//! query.
+//! query. A header that stands for a field is bound like a part of the path, where it is there.
 
 use std::sync::Arc;
 
@@ -162,28 +162,32 @@ impl<T> Match<T> {
         })
     }
 
-    /// The path's values, in the types of their fields.
+    /// The values of path and headers, in the types of their fields.
     fn bound(&self, t: &Tables, options: &Options) -> Result<Vec<Woven>, Refusal> {
-        let mut bound = Vec::with_capacity(self.values.len());
+        let mut bound = Vec::with_capacity(self.values.len() + self.headers.len());
         for (variable, text) in self.rule.variables.iter().zip(&self.values) {
             let Some(last) = variable.fields.last() else {
                 continue;
             };
-            let leaf = leaf::from_text(t, t.field(*last), text.as_bytes(), options.strict())
+            let content = leaf::content_from_text(t, t.field(*last), text.as_bytes(), options.strict())
                 .map_err(|why| Refusal::bad_request(why).at_field(&variable.name))?;
-            let content = match leaf {
-                leaf::Leaf::Bytes(bytes) => bytes.into_owned(),
-                leaf => {
-                    let mut content = Vec::new();
-                    leaf.put(&mut content);
-                    content
-                }
-            };
             bound.push(Woven {
                 fields: variable.fields.clone(),
                 content,
                 name: variable.name.clone(),
+                header: None,
             });
+        }
+        for one in &self.headers {
+            match bound.iter().find(|other| other.fields == one.fields) {
+                None => bound.push(one.clone()),
+                Some(other) if other.content == one.content => {}
+                Some(_) => {
+                    let header = one.header.as_deref().unwrap_or_default();
+                    let why = format!("the header {header} differs from the value in the path");
+                    return Err(Refusal::bad_request(why).at_field(&one.name));
+                }
+            }
         }
         Ok(bound)
     }

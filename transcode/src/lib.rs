@@ -25,6 +25,7 @@ pub mod form;
 pub mod frame;
 pub mod grpc_web;
 pub mod gzip;
+mod headers;
 mod http_body;
 mod json;
 pub mod lint;
@@ -48,6 +49,7 @@ mod template;
 mod wire;
 
 pub use bind::RequestReader;
+pub use headers::{HeaderField, HeaderFields, MethodHeaders};
 pub use http_body::HttpBody;
 pub use mesh_proto::domain::UnknownInput;
 pub use message::{JsonReader, MessageType};

@@ -1,6 +1,6 @@
 //! Query parameters, as fields: `order.legs.size=3&tags=a&tags=b&labels[color]=red`, and the tree they make with the path.
 
-use crate::json::leaf::{self, Leaf};
+use crate::json::leaf;
 use crate::json::read::{self, Machine, Woven};
 use crate::percent::{self, Decode};
 use crate::schema::Body;
@@ -36,7 +36,7 @@ impl Tree {
         self.branches.iter().any(|(known, _)| *known == field)
     }
 
-    /// Puts a value of the path in.
+    /// Puts a value of the path, or of a header, in.
     ///
     /// # Errors
     /// It stands in one oneof with another.
@@ -51,7 +51,7 @@ impl Tree {
         tree.one_of(t, *last)
             .map_err(|refusal| refusal.at_field(&bound.name))?;
         let mut value = Vec::new();
-        let length = matches!(field.kind, Kind::String | Kind::Bytes);
+        let length = matches!(field.kind, Kind::String | Kind::Bytes | Kind::Message);
         let default = bound.content.iter().all(|byte| *byte == 0) && (!length || bound.content.is_empty());
         if field.presence || !default {
             value.extend_from_slice(field.key());
@@ -220,10 +220,21 @@ impl Filler<'_> {
             return unknown("there is no such field");
         };
         let field = self.t.field(*last);
-        if let Some(bound) = self.bound.iter().find(|bound| bound.fields == named.fields) {
-            return match self.content(field, text) {
+        // The text of a wrapper is its value's, and that is what is bound.
+        let inner = (field.special == Special::Wrapper && named.key.is_none())
+            .then(|| self.t.message(field.of).first);
+        let is_named = |bound: &&Woven| {
+            bound.fields == named.fields
+                || bound
+                    .fields
+                    .split_last()
+                    .is_some_and(|(last, before)| Some(*last) == inner && before == named.fields.as_slice())
+        };
+        if let Some(bound) = self.bound.iter().find(is_named) {
+            let field = bound.fields.last().map_or(field, |last| self.t.field(*last));
+            return match leaf::content_from_text(self.t, field, text.as_bytes(), self.options.strict()) {
                 Ok(content) if content == bound.content => Ok(true),
-                _ => refuse("differs from the value in the path"),
+                _ => refuse(bound.differs()),
             };
         }
         let of_body = match self.body {
@@ -315,19 +326,6 @@ impl Filler<'_> {
             }
         }
         Ok(out)
-    }
-
-    /// What stands after the key, and after the length, of a plain value.
-    fn content(&self, field: &Field, text: &str) -> Result<Vec<u8>, String> {
-        let leaf = leaf::from_text(self.t, field, text.as_bytes(), self.options.strict())?;
-        Ok(match leaf {
-            Leaf::Bytes(bytes) => bytes.into_owned(),
-            leaf => {
-                let mut content = Vec::new();
-                leaf.put(&mut content);
-                content
-            }
-        })
     }
 
     /// The content of a message that has a form as text.

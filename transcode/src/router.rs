@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::json::read::Woven;
 use crate::percent::{self, Decode};
 use crate::refusal::Refusal;
 use crate::schema::{Method, Rule, Schema};
@@ -69,6 +70,8 @@ pub struct Match<T> {
     pub(crate) rule: Arc<Rule>,
     /// Values of the rule's variables, decoded.
     pub(crate) values: Vec<String>,
+    /// What headers fill, in the types of their fields.
+    pub(crate) headers: Vec<Woven>,
 }
 
 /// Two rules for the same HTTP method and paths. The first is in force.
@@ -283,6 +286,7 @@ impl<T: Clone> Entry<T> {
             method: self.method.clone(),
             rule: self.rule.clone(),
             values,
+            headers: Vec::new(),
         })
     }
 }

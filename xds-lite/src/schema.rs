@@ -1,7 +1,9 @@
 //! Schemas: taken out of the services that bring them, named by their hash, and judged before they are stored.
 
-use mesh_proto::domain::SchemaHash;
+use mesh_proto::Faults;
+use mesh_proto::domain::{Rest, SchemaHash};
 use mesh_proto::v1::{self, document::Resource, schema_source::Source};
+use mesh_transcode::HeaderFields;
 
 /// Takes an inline schema out of a service and leaves its hash there.
 pub fn split(resource: &mut Resource) -> Option<Resource> {
@@ -40,6 +42,37 @@ pub fn referred(resource: &Resource) -> Option<&str> {
         Source::Hash(hash) => Some(hash),
         _ => None,
     }
+}
+
+/// Whether headers that stand for fields find them in the schema of their service. What has none, or no schema here, has
+/// nothing to say.
+///
+/// # Errors
+/// Every fault, by its place in the document.
+pub fn check_headers(service: &Resource, schema: &Resource) -> Result<(), Faults> {
+    let (
+        Resource::Service(service),
+        Resource::Schema(v1::Schema {
+            spec: Some(schema), ..
+        }),
+    ) = (service, schema)
+    else {
+        return Ok(());
+    };
+    let options = service.spec.as_ref().and_then(|spec| spec.rest.clone());
+    let Some(options) =
+        options.filter(|options| !options.request_headers.is_empty() || !options.response_headers.is_empty())
+    else {
+        return Ok(());
+    };
+    // What is wrong with the schema itself is told elsewhere.
+    let (Ok(rest), Ok(schema)) = (
+        Rest::try_from(options),
+        mesh_transcode::Schema::compile(&schema.descriptor_set),
+    ) else {
+        return Ok(());
+    };
+    HeaderFields::check(&rest, &schema).map_err(|faults| faults.under("spec.rest"))
 }
 
 /// Whether a schema links and translates, as every sidecar will find it. Anything else has nothing to say here.

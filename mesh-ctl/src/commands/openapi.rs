@@ -1,5 +1,7 @@
 //! `openapi`: what an edge would serve, as an OpenAPI 3.1 document.
 
+use std::sync::Arc;
+
 use mesh_transcode::openapi::{self, About, Entry};
 
 use crate::cli::{Format, Global};
@@ -41,6 +43,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             unannotated: named.unannotated,
             options: named.options,
             bearer: false,
+            headers: named.headers.map(Arc::new),
         })
         .collect();
     let document = openapi::document(&about, &entries);

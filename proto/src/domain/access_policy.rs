@@ -154,7 +154,7 @@ impl TryFrom<v1::AccessRule> for AccessRule {
     }
 }
 
-fn read_method(text: &str) -> Result<MethodMatch, String> {
+pub(super) fn read_method(text: &str) -> Result<MethodMatch, String> {
     let is_name = |name: &str| {
         name.split('.').all(|part| {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -7,6 +7,7 @@
 //! One file a kind; each reads top-down: the type, then how it is read.
 
 mod access_policy;
+mod header_field;
 mod instance;
 mod jwt_provider;
 mod mesh;
@@ -18,6 +19,7 @@ mod trust_bundle;
 use std::time::Duration;
 
 pub use access_policy::{AccessPolicy, AccessRule, CallerMatch, ClaimValue, JwtRequirement, MethodMatch};
+pub use header_field::{HEADER_FIELDS_MAX, HeaderField};
 pub use instance::{Health, Instance, Locality, Transport, WEIGHT_DEFAULT};
 pub use jwt_provider::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, Jwk, JwkMaterial, JwtAlgorithm, JwtProvider, KeySet, KeySource,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::duration;
+use super::header_field::{HeaderField, Side, read_all};
 use crate::fault::{Check, Faults};
 use crate::name::quote;
 use crate::v1::{self, rest_options};
@@ -55,6 +56,10 @@ pub struct Rest {
     pub compress: bool,
     /// Server-Sent Events.
     pub sse: Sse,
+    /// Headers of requests that fill a field of the request message.
+    pub request_headers: Vec<HeaderField>,
+    /// Fields of a unary answer that are headers of it too.
+    pub response_headers: Vec<HeaderField>,
 }
 
 /// What to do with input that names nothing.
@@ -107,7 +112,20 @@ impl Default for Rest {
             strip_metadata_prefix: false,
             compress: true,
             sse: Sse::default(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
         }
+    }
+}
+
+impl Rest {
+    /// The headers that stand for fields, by their place in a document.
+    #[must_use]
+    pub fn header_fields(&self) -> [(&'static str, &[HeaderField]); 2] {
+        [
+            ("requestHeaders", &self.request_headers),
+            ("responseHeaders", &self.response_headers),
+        ]
     }
 }
 
@@ -187,6 +205,8 @@ impl TryFrom<v1::RestOptions> for Rest {
                 check,
             ),
             sse: sse(message.sse.unwrap_or_default(), check),
+            request_headers: read_all(Side::Request, message.request_headers, check),
+            response_headers: read_all(Side::Response, message.response_headers, check),
         };
         if rest.enum_numbers && rest.enum_strip_prefix {
             check.fault(

@@ -127,6 +127,14 @@ impl TryFrom<v1::Service> for Service {
             .schema
             .and_then(|source| check.part("spec.schema", read_schema(source)));
         let rest = check.part("spec.rest", Rest::try_from(spec.rest.unwrap_or_default()));
+        if protocol == Some(Protocol::HttpJson) {
+            for (place, fields) in rest.iter().flat_map(Rest::header_fields) {
+                if !fields.is_empty() {
+                    let why = "says nothing of a service that speaks http-json: its callers' headers reach it as they are";
+                    check.fault(format!("spec.rest.{place}"), why);
+                }
+            }
+        }
         let timeout = timeout("spec.timeout", spec.timeout, &mut check);
         let stream_idle = duration(
             "spec.streamIdle",

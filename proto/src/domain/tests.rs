@@ -215,6 +215,10 @@ fn switches_that_are_none_are_refused_by_place() {
             "{enumsAsNumbers: true, enumPrefix: strip}",
             "spec.rest.enumPrefix: strip says nothing",
         ),
+        (
+            "{requestHeaders: [{header: host, field: a}]}",
+            "spec.rest.requestHeaders[0].header: \"host\" is about",
+        ),
         ("{speed: high}", "spec.rest.speed: is not known here"),
     ] {
         let told = with_rest(rest);
@@ -227,7 +231,8 @@ fn every_switch_has_a_word_and_without_any_the_defaults_are_the_strict_ones() {
     let all = "{unknownQuery: ignore, unknownFields: reject, ignoredQuery: [utm_source], unknownEnums: ignore, \
         duplicateKeys: last, excessBody: ignore, plusInQuery: literal, reservedExpansion: decode, printDefaults: true, \
         protoNames: true, enumPrefix: strip, enumCase: any, errors: problem, unannotated: true, metadataPrefix: strip, \
-        compression: never, sse: {heartbeat: 15s, ids: true}}";
+        compression: never, sse: {heartbeat: 15s, ids: true}, \
+        requestHeaders: [{header: X-Tenant, field: tenant}], responseHeaders: [{header: location, field: a.b, methods: [a.B/*]}]}";
     assert_eq!(with_rest(all), "");
     let rest = Rest::try_from(v1::RestOptions::default()).unwrap();
     assert_eq!(rest, Rest::default());

@@ -100,7 +100,7 @@ impl Translation {
         head: &mut Parts,
         from: mpsc::Receiver<Bytes>,
     ) -> Result<Requests, Rejection> {
-        match &self.caller {
+        match &mut self.caller {
             Caller::Rest(caller) => caller.socket_requests(head, from, &self.context),
             Caller::Grpc(_) | Caller::GrpcWeb(_) | Caller::Connect(_) => Err(Rejection::new(
                 Reason::NotTranslatable,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_proto::v1::document::Resource;
 use mesh_proto::v1::{SchemaSource, schema_source};
-use mesh_transcode::Schema;
+use mesh_transcode::{HeaderFields, Schema};
 use serde_json::{Map, Value, json};
 
 use super::backend::Backend;
@@ -214,8 +214,29 @@ fn fault(group: &Group, schemas: &Schemas, direction: Direction) -> Option<Strin
         }
         mesh_proto::domain::check(&resource)
     });
-    let compile = || Schema::compile(&set).err().map(|faults| faults.to_string());
+    let headers = group.service.get("rest").cloned().unwrap_or_default();
+    let compile = || match Schema::compile(&set) {
+        Ok(schema) => unfound(&headers, &schema),
+        Err(faults) => Some(faults.to_string()),
+    };
     let compiled =
         || std::panic::catch_unwind(compile).unwrap_or_else(|_| Some("compiling it panics".into()));
     judged.err().map(|faults| faults.to_string()).or_else(compiled)
+}
+
+/// Why headers of a service's `rest` do not find their fields.
+fn unfound(rest: &Value, schema: &Schema) -> Option<String> {
+    let document = document(
+        "golden.one",
+        "one.binpb",
+        &Map::from_iter([("rest".to_owned(), rest.clone())]),
+        Direction::Forward,
+    );
+    let Ok(Resource::Service(service)) = mesh_proto::document::from_value(&document) else {
+        return None;
+    };
+    let rest = mesh_proto::domain::Rest::try_from(service.spec?.rest?).ok()?;
+    HeaderFields::check(&rest, schema)
+        .err()
+        .map(|faults| faults.to_string())
 }

@@ -89,6 +89,32 @@ pub(crate) fn from_text<'a>(
     }
 }
 
+/// What stands after the key of a field that has a form as text, and after the length where it has one. `text` is UTF-8.
+///
+/// # Errors
+/// What it should have been.
+pub(crate) fn content_from_text(
+    tables: &Tables,
+    field: &Field,
+    text: &[u8],
+    how: How,
+) -> Result<Vec<u8>, String> {
+    if matches!(
+        field.special,
+        Special::Timestamp | Special::Duration | Special::FieldMask
+    ) {
+        return message_from_text(field.special, text);
+    }
+    Ok(match from_text(tables, field, text, how)? {
+        Leaf::Bytes(bytes) => bytes.into_owned(),
+        leaf => {
+            let mut content = Vec::new();
+            leaf.put(&mut content);
+            content
+        }
+    })
+}
+
 /// An enum's value from its name.
 pub(crate) fn enum_name(words: &Enum, text: &[u8], how: How) -> Result<Leaf<'static>, String> {
     match words.number_of(text, how.names) {

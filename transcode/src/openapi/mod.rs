@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::HeaderFields;
 use crate::schema::Schema;
 use operation::Operation;
 use types::Types;
@@ -41,6 +42,8 @@ pub struct Entry {
     pub options: crate::Options,
     /// Whether some of its calls need a token.
     pub bearer: bool,
+    /// Headers that stand for fields, if there are any.
+    pub headers: Option<Arc<HeaderFields>>,
 }
 
 /// What stands at the head of a document.
@@ -75,6 +78,11 @@ pub fn document(about: &About, entries: &[Entry]) -> Value {
             let operation = Operation {
                 route: &route,
                 bearer: entry.bearer,
+                headers: entry
+                    .headers
+                    .as_deref()
+                    .and_then(|headers| headers.of(&route.method))
+                    .map(Arc::as_ref),
                 http_method: &route.rule.http_method,
             };
             paths.add(&operation, &mut types);

@@ -8,12 +8,15 @@ use super::paths::Part;
 use super::query;
 use super::types::{STATUS, Types, is_http_body};
 use crate::schema::{Body, Rule};
-use crate::{MessageType, Route};
+use crate::{HeaderField, MessageType, MethodHeaders, Route};
+
+const ETAG: &str = "etag";
 
 /// See the module.
 pub(super) struct Operation<'a> {
     pub(super) route: &'a Route,
     pub(super) bearer: bool,
+    pub(super) headers: Option<&'a MethodHeaders>,
     /// Of the methods of a rule for any, the one that is described.
     pub(super) http_method: &'a str,
 }
@@ -60,22 +63,25 @@ impl Operation<'_> {
 
     fn parameters(&self, parts: &[Part], types: &mut Types) -> Vec<Value> {
         let rule = &self.route.rule;
-        let input = self.route.method.input().full_name();
+        let input_name = self.route.method.input().full_name();
         let mut parameters: Vec<Value> = parts
             .iter()
-            .map(|part| path_parameter(rule, part, input, types))
+            .map(|part| path_parameter(rule, part, input_name, types))
             .collect();
         let body = match &rule.body {
             Body::Field(index) => Some(self.route.method.input().tables.field(*index).number),
             Body::None | Body::Whole => None,
         };
-        if let Some(input) = types.descriptor(input)
+        if let Some(input) = types.descriptor(input_name)
             && !matches!(rule.body, Body::Whole)
             && !is_http_body(&Kind::Message(input.clone()))
         {
             parameters.append(&mut query::parameters(&input, rule, body, types));
         }
-        if self.may_be_known() && self.route.method.etag.is_some() {
+        for one in self.headers.map(MethodHeaders::request).unwrap_or_default() {
+            parameters.push(header_parameter(one, input_name, types));
+        }
+        if self.may_be_known() && self.has_tag() {
             parameters.push(json!({
                 "name": "If-None-Match",
                 "in": "header",
@@ -147,8 +153,11 @@ impl Operation<'_> {
         };
         let mut good = json!({"description": description, "content": content});
         let unary = !method.server_streaming();
-        if unary && method.etag.is_some() {
-            good["headers"] = json!({"ETag": {"$ref": "#/components/headers/ETag"}});
+        if unary {
+            let headers = self.answer_headers(types);
+            if !headers.is_empty() {
+                good["headers"] = headers.into();
+            }
         }
         let mut another = good.clone();
         another["description"] = "The same, where the service says another success.".into();
@@ -167,6 +176,32 @@ impl Operation<'_> {
             responses["304"] = json!({"$ref": "#/components/responses/NotModified"});
         }
         responses
+    }
+
+    /// What a unary answer says in headers.
+    fn answer_headers(&self, types: &mut Types) -> Map<String, Value> {
+        let output = self.route.method.output().full_name();
+        let mut headers = Map::new();
+        if self.has_tag() {
+            headers.insert("ETag".into(), json!({"$ref": "#/components/headers/ETag"}));
+        }
+        for one in self.headers.map_or(&[][..], |headers| &headers.response) {
+            if one.header() != ETAG {
+                let schema = schema_of(one, output, types);
+                let told = format!("The field {}, where it is there.", one.field());
+                headers.insert(
+                    one.header().into(),
+                    json!({"description": told, "schema": schema}),
+                );
+            }
+        }
+        headers
+    }
+
+    /// Whether the answer has a field that is its entity tag.
+    fn has_tag(&self) -> bool {
+        let told = self.headers.map_or(&[][..], |headers| &headers.response);
+        self.route.method.etag.is_some() || told.iter().any(|one| one.header() == ETAG)
     }
 
     /// Whether the caller may have the answer already, and be told just that: a tag may come as metadata, too.
@@ -284,6 +319,23 @@ fn path_parameter(rule: &Rule, part: &Part, input: &str, types: &mut Types) -> V
         parameter["description"] = text.into();
     }
     parameter
+}
+
+fn header_parameter(one: &HeaderField, input: &str, types: &mut Types) -> Value {
+    let schema = schema_of(one, input, types);
+    let told = format!(
+        "Fills the field {}: a different second value is refused.",
+        one.field()
+    );
+    json!({"name": one.header(), "in": "header", "description": told, "schema": schema})
+}
+
+/// A header's value: its field's.
+fn schema_of(one: &HeaderField, message: &str, types: &mut Types) -> Value {
+    match types.field_at(message, one.field()) {
+        Some(field) => types.kind(&field.kind()),
+        None => json!({"type": "string"}),
+    }
 }
 
 /// An empty segment matches nothing.

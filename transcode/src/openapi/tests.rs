@@ -58,6 +58,7 @@ fn entry(text: &str) -> Entry {
         unannotated: false,
         options: crate::Options::default(),
         bearer: false,
+        headers: None,
     }
 }
 

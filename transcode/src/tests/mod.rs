@@ -3,6 +3,7 @@
 mod binding;
 mod editions;
 mod form;
+mod headers;
 mod oracle;
 mod random;
 mod reply;

@@ -177,6 +177,17 @@ impl<'a> After<'a> {
             }
         }
         match resource {
+            Resource::Service(_) => {
+                let schema = references(resource)
+                    .into_iter()
+                    .find_map(|(_, target)| self.resources.get(&target));
+                if let Some(Err(wrong)) = schema.map(|schema| schema::check_headers(resource, schema)) {
+                    let told = wrong.0.iter();
+                    faults.extend(
+                        told.map(|fault| violation(&format!("{key}: {}", fault.place), &fault.message)),
+                    );
+                }
+            }
             Resource::JwtProvider(provider) => {
                 let issuer = provider.spec.as_ref().map_or("", |spec| spec.issuer.as_str());
                 let twin = self

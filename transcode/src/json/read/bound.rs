@@ -1,4 +1,6 @@
-//! What the path has filled: the body may repeat it and not contradict it.
+//! What the path, or a header, has filled: the body may repeat it and not contradict it.
+
+use std::sync::Arc;
 
 use super::{Machine, Read};
 use crate::json::out::Mark;
@@ -22,18 +24,38 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Child {
     Within(u16),
-    Value { content: Vec<u8>, name: String },
+    Value {
+        content: Vec<u8>,
+        name: String,
+        header: Option<Arc<str>>,
+    },
 }
 
-/// One field the path has filled.
+/// One field the path, or a header, has filled.
 #[derive(Debug, Clone)]
 pub(crate) struct Woven {
     /// The way to it from the request message; never empty.
     pub(crate) fields: Vec<u32>,
-    /// What stands after the key on the wire; of strings and bytes, after the length.
+    /// What stands after the key on the wire; of strings, bytes and messages, after the length.
     pub(crate) content: Vec<u8>,
     /// Its path in proto names.
     pub(crate) name: String,
+    /// The header it is from; none: the path.
+    pub(crate) header: Option<Arc<str>>,
+}
+
+impl Woven {
+    /// What a second value is told that is another.
+    pub(crate) fn differs(&self) -> String {
+        differs(self.header.as_deref())
+    }
+}
+
+fn differs(header: Option<&str>) -> String {
+    match header {
+        None => "differs from the value in the path".into(),
+        Some(header) => format!("differs from the value in the header {header}"),
+    }
 }
 
 /// A value to be compared with the path's, once it is read.
@@ -60,9 +82,12 @@ impl Bounds {
                 at = bounds.within(at, *parent);
             }
             if let Some(node) = bounds.nodes.get_mut(usize::from(at)) {
-                let content = one.content.clone();
-                let name = one.name.clone();
-                node.children.push((*last, Child::Value { content, name }));
+                let value = Child::Value {
+                    content: one.content.clone(),
+                    name: one.name.clone(),
+                    header: one.header.clone(),
+                };
+                node.children.push((*last, value));
             }
         }
         bounds
@@ -157,14 +182,13 @@ impl Machine {
         };
         let field = t.field(check.field);
         let written = self.out.bytes.get(check.before.at + field.key().len()..);
-        let equal = match self.bounds.find(check.node, check.field) {
-            Some(Child::Value { content, .. }) => written.is_some_and(|written| is(field, written, content)),
-            _ => true,
-        };
-        if !equal {
+        if let Some(Child::Value { content, header, .. }) = self.bounds.find(check.node, check.field)
+            && !written.is_some_and(|written| is(field, written, content))
+        {
+            let why = differs(header.as_deref());
             self.state = super::State::Value;
             let at = check.at.wrapping_sub(self.base);
-            return self.refuse(t, at, "differs from the value in the path");
+            return self.refuse(t, at, why);
         }
         self.out.rewind(check.before);
         Ok(())
@@ -174,7 +198,7 @@ impl Machine {
 /// Whether what was written after a key is this content. A length may not be filled in yet: it is then one byte.
 fn is(field: &Field, written: &[u8], content: &[u8]) -> bool {
     match field.kind {
-        Kind::String | Kind::Bytes => {
+        Kind::String | Kind::Bytes | Kind::Message => {
             let mut rest = written;
             let whole = wire::varint(&mut rest).is_some_and(|length| length == rest.len() as u64);
             (whole && rest == content) || written.get(1..) == Some(content)

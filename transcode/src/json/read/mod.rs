@@ -191,11 +191,13 @@ impl Machine {
             explicit: tables.field(field).presence,
             whole: true,
             mask,
-            bound: bounds.child(bounds.root(), field),
+            bound: bound::FREE,
         };
+        let root = bounds.root();
         let mut machine = Self::new(slot, settings, bounds);
         machine.root = field;
         machine.proto_depth = 1;
+        machine.bind(root, field, 0);
         machine
     }
 

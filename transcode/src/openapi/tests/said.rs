@@ -92,3 +92,44 @@ message In { string name = 1; } message Tagged { string etag = 1; }
     );
     assert_eq!(names(&document["paths"]["/v1/b"]["get"], "header"), [""; 0]);
 }
+
+#[test]
+fn headers_that_stand_for_fields_are_parameters_and_headers_of_the_good_answer() {
+    use mesh_proto::domain::{HeaderField, Rest};
+    let text = r#"
+syntax = "proto3"; package shop;
+import "google/api/annotations.proto";
+service Items {
+  rpc Get(In) returns (Page) { option (google.api.http) = { get: "/v1/a" }; }
+  rpc Bare(Page) returns (In) { option (google.api.http) = { get: "/v1/b" }; }
+  rpc Watch(In) returns (stream Page) { option (google.api.http) = { get: "/v1/c" }; }
+}
+message In { Who who = 1; } message Who { int32 tenant = 1; } message Page { int64 total = 1; string version = 2; }
+"#;
+    let field = |header: &str, field: &str| HeaderField {
+        header: header.into(),
+        field: field.into(),
+        methods: Vec::new(),
+    };
+    let rest = Rest {
+        request_headers: vec![field("x-tenant", "who.tenant")],
+        response_headers: vec![field("x-total-count", "total"), field("etag", "version")],
+        ..Rest::default()
+    };
+    let mut entry = entry(text);
+    entry.headers = HeaderFields::compile(&rest, &entry.schema).0.map(Arc::new);
+    let document = document(&about(), &[entry]);
+    let get = |path: &str| &document["paths"][path]["get"];
+    assert_eq!(names(get("/v1/a"), "header"), ["x-tenant", "If-None-Match"]);
+    assert_eq!(parameter(get("/v1/a"), "x-tenant")["schema"]["format"], "int32");
+    let headers = &get("/v1/a")["responses"]["200"]["headers"];
+    assert_eq!(headers["x-total-count"]["schema"]["format"], "int64");
+    assert!(
+        headers["ETag"].is_object() && headers.get("etag").is_none(),
+        "{headers}"
+    );
+    assert_eq!(names(get("/v1/b"), "header"), [""; 0]);
+    assert_eq!(get("/v1/b")["responses"]["200"].get("headers"), None);
+    assert_eq!(names(get("/v1/c"), "header"), ["x-tenant"]);
+    assert_eq!(get("/v1/c")["responses"]["200"].get("headers"), None);
+}

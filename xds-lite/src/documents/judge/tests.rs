@@ -95,6 +95,35 @@ fn every_fault_of_every_document_is_told_at_once() {
 }
 
 #[test]
+fn headers_that_find_no_field_in_the_schema_are_refused_whether_it_comes_along_or_is_stored() {
+    let with_headers = |mut resource: Resource, field: &str| {
+        if let Resource::Service(service) = &mut resource {
+            let one = v1::HeaderField {
+                header: "x-a".into(),
+                field: field.into(),
+                methods: vec!["mesh.v1.Documents/*".into()],
+            };
+            service.spec.as_mut().unwrap().rest = Some(v1::RestOptions {
+                request_headers: vec![one],
+                ..Default::default()
+            });
+        }
+        resource
+    };
+    let inline = with_schema(mesh_proto::DESCRIPTORS);
+    let mut by_hash = inline.clone();
+    schema::split(&mut by_hash);
+    let state = stored(std::slice::from_ref(&inline));
+    for (resource, state) in [(&inline, &State::default()), (&by_hash, &state)] {
+        let told = fields(judge(&[with_headers(resource.clone(), "kindd")], state));
+        assert_eq!(told, ["Service/a: spec.rest.requestHeaders[0].field"]);
+        assert!(judge(&[with_headers(resource.clone(), "kind")], state).is_ok());
+    }
+    // Without a schema nobody knows, and whoever has it one day leaves out what does not fit.
+    assert!(judge(&[with_headers(parse(SERVICE), "kindd")], &State::default()).is_ok());
+}
+
+#[test]
 fn a_policy_may_come_with_its_provider_and_before_its_service() {
     let plan = judge(&[parse(POLICY), parse(PROVIDER)], &State::default()).unwrap();
     assert_eq!(

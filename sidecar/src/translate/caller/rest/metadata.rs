@@ -59,7 +59,7 @@ pub(super) fn inward(headers: &mut HeaderMap, strip_prefix: bool) -> Result<(), 
     if binary { judge_binary(headers) } else { Ok(()) }
 }
 
-fn is_text(value: &HeaderValue) -> bool {
+pub(super) fn is_text(value: &HeaderValue) -> bool {
     value.as_bytes().iter().all(|b| (0x20..=0x7e).contains(b))
 }
 

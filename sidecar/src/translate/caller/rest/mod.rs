@@ -5,12 +5,14 @@
 //!  JSON body | array, NDJSON, SSE | raw bytes ◄─ message(s);  HTTP status and error body ◄─ end
 //! ```
 
+mod fields;
 mod metadata;
 mod request;
 mod socket;
 mod upload;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +23,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use mesh_transcode::status::Code;
 use mesh_transcode::stream::{Ending, StreamFormat, StreamWriter};
-use mesh_transcode::{Match, problem, status};
+use mesh_transcode::{Match, MethodHeaders, problem, status};
 use tokio::sync::mpsc;
 
 use super::{Last, Manner, Reply, Waits};
@@ -43,6 +45,9 @@ const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// A REST caller.
 pub(crate) struct Caller {
     found: Rc<Match<ServiceIndex>>,
+    /// Headers that stand for fields, and what the answer's message says in such.
+    fields: Option<Arc<MethodHeaders>>,
+    told: Vec<(HeaderName, HeaderValue)>,
     writer: StreamWriter,
     format: StreamFormat,
     /// It asked for the head alone.
@@ -87,6 +92,12 @@ impl Caller {
         let accepted = joined(&head.headers, &ACCEPT_ENCODING).filter(|_| entry.rest.compress);
         Self {
             raw: found.response_is_http_body(),
+            fields: entry
+                .headers
+                .as_ref()
+                .and_then(|all| all.of(&found.method))
+                .cloned(),
+            told: Vec::new(),
             found: Rc::new(found),
             writer,
             format,
@@ -134,11 +145,12 @@ impl Caller {
     /// # Errors
     /// Path or query do not fit.
     pub(crate) fn socket_requests(
-        &self,
+        &mut self,
         head: &mut Parts,
         from: mpsc::Receiver<Bytes>,
         context: &Context,
     ) -> Result<Requests, Rejection> {
+        self.bind_headers(&head.headers, context)?;
         metadata::inward(&mut head.headers, context.rest.strip_metadata_prefix)?;
         let query = head.uri.query().unwrap_or_default();
         let mut reader = self.found.begin(query, None, &context.options)?;
@@ -199,6 +211,9 @@ impl Caller {
                 "frames have no JSON form",
             ));
         };
+        if !self.is_stream() {
+            self.told_by(&message, context);
+        }
         if self.raw {
             let body = self.found.http_body(&message, &context.options)?;
             if self.content_type.is_none() {
@@ -211,7 +226,9 @@ impl Caller {
         if self.is_stream() && !self.socket {
             return Ok(self.writer.message(&json).into());
         }
-        self.etag = self.found.method.etag(&message).map(str::to_owned);
+        if self.etag.is_none() {
+            self.etag = self.found.method.etag(&message).map(str::to_owned);
+        }
         Ok(json.into())
     }
 
@@ -305,6 +322,7 @@ impl Caller {
             headers.entry(http::header::ETAG).or_insert(told);
         }
         metadata::tag(&mut headers, self.etag.as_deref());
+        self.tell(&mut headers);
         headers.extend(self.dropped.clone());
         if code == StatusCode::OK && metadata::is_known(&headers, self.condition.as_deref()) {
             return self.bare(StatusCode::NOT_MODIFIED, headers);

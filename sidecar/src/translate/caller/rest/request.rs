@@ -68,6 +68,7 @@ impl Caller {
         inlet: Inlet,
         context: &Context,
     ) -> Result<Requests, Rejection> {
+        self.bind_headers(&head.headers, context)?;
         metadata::inward(&mut head.headers, context.rest.strip_metadata_prefix)?;
         let content_type = content_type(&head.headers)?.map(str::to_owned);
         let content_type = content_type.as_deref();
