@@ -27,6 +27,10 @@ pub fn check(head: &Parts) -> Result<(), Rejection> {
     if !head.uri.path().starts_with('/') {
         return refuse("the path must begin with /");
     }
+    // On HTTP/1.1 raw bytes would go on as they are, and every server reads them in its own way.
+    if !target_is_ascii(head) {
+        return refuse("the path and query must be ASCII; percent-encode other characters, as %C3%A9 for é");
+    }
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return refuse("CONNECT and TRACE are not served");
     }
@@ -90,6 +94,12 @@ pub fn check_outside(head: &Parts) -> Result<(), Rejection> {
         return Err(Rejection::new(Reason::RequestMalformed, message));
     }
     Ok(())
+}
+
+fn target_is_ascii(head: &Parts) -> bool {
+    head.uri
+        .path_and_query()
+        .is_none_or(|target| target.as_str().is_ascii())
 }
 
 /// gRPC is POST over HTTP/2; anything else that says it is gRPC goes nowhere.
@@ -172,6 +182,15 @@ mod tests {
         assert!(!judged(Version::HTTP_2, "*", &[]));
         assert!(!judged(Version::HTTP_2, &format!("/{}", "a".repeat(9000)), &[]));
         assert!(judged(Version::HTTP_2, "/pkg.Service/Method", &[]));
+    }
+
+    #[test]
+    fn a_target_holds_ascii_and_nothing_else() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let judged = |uri| judged(version, uri, &[("host", "x")]);
+            assert!(judged("http://x/a%C3%A9?b=%C3%A9"));
+            assert!(!judged("http://x/é") && !judged("http://x/a?b=é"));
+        }
     }
 
     #[test]
