@@ -21,7 +21,7 @@ use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::{Reason, Rejection};
 use crate::translate::codec::{Codec, Encoding, Unopened};
 use crate::translate::envelopes::Envelopes;
-use crate::translate::message::{bad_answer_frame, strip_grpc};
+use crate::translate::message::{Framing, bad_answer_frame, strip_grpc};
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
 
@@ -206,11 +206,12 @@ impl Caller {
         } else if frames {
             rename(&mut head.headers, &STREAM_ENCODING, GRPC_ENCODING);
             rename(&mut head.headers, &STREAM_ACCEPT_ENCODING, GRPC_ACCEPT_ENCODING);
-            Requests::Envelopes(Envelopes::passed(inlet, false, options))
+            Requests::Envelopes(Envelopes::passed(inlet, Framing::Connect, options))
         } else {
             let encoding = Encoding::of(&head.headers, &STREAM_ENCODING);
             let codec = self.codec.clone();
-            Requests::Envelopes(Envelopes::opened(inlet, false, encoding, codec, options))
+            let framing = Framing::Connect;
+            Requests::Envelopes(Envelopes::opened(inlet, framing, encoding, codec, options))
         };
         for name in [
             VERSION,

@@ -170,15 +170,15 @@ impl Service {
 
 /// The one message of a request.
 async fn only(asked: &mut Requests) -> Result<Bytes, Rejection> {
-    let refuse = |why: &str| Err(Rejection::new(Reason::RequestUnreadable, why));
+    let framing = asked.framing();
     let mut next = async || std::future::poll_fn(|cx| asked.poll_piece(cx)).await.transpose();
     let message = match next().await? {
         Some(Piece::Message(message)) => message,
-        Some(Piece::Framed(_)) | None => return refuse("the request holds no message"),
+        Some(Piece::Framed(_)) | None => return Err(framing.no_message()),
     };
     match next().await? {
         None => Ok(message),
-        Some(_) => refuse("the request holds a second message, and the method takes one"),
+        Some(_) => Err(framing.second_message()),
     }
 }
 
