@@ -124,7 +124,7 @@ impl Stream {
 }
 
 fn broken(refusal: &Refusal) -> Refusal {
-    Refusal::bad_reply(format!("the service's answer: {}", refusal.message))
+    Refusal::bad_reply(format!("the service's answer: {refusal}"))
 }
 
 /// A byte order mark. One may stand before events.
