@@ -31,6 +31,7 @@ use crate::reason::{Reason, Rejection};
 use crate::snapshot::{ServiceEntry, ServiceIndex};
 use crate::translate::message::strip_grpc;
 use crate::translate::{Context, End, Piece, Requests};
+use upload::Dropped;
 
 pub(crate) use socket::SocketRequests;
 pub(crate) use upload::Upload;
@@ -67,6 +68,8 @@ pub(crate) struct Caller {
     etag: Option<String>,
     /// What lenient switches dropped from the request.
     dropped: Option<(HeaderName, HeaderValue)>,
+    /// The same of a stream, which is read while it is on its way.
+    dropping: Option<Dropped>,
 }
 
 impl Caller {
@@ -103,6 +106,7 @@ impl Caller {
             content_type: None,
             etag: None,
             dropped: None,
+            dropping: None,
         }
     }
 
@@ -148,6 +152,13 @@ impl Caller {
         let options = Rc::new(context.options.clone());
         let requests = SocketRequests::new(self.found.clone(), options, query, from);
         Ok(Requests::Socket(Box::new(requests)))
+    }
+
+    /// What lenient switches dropped, as far as is known by now.
+    fn dropped(&self) -> Option<(HeaderName, HeaderValue)> {
+        let of_stream = |names: &Dropped| metadata::dropped(names.borrow().iter().map(String::as_str));
+        let of_stream = self.dropping.as_ref().and_then(of_stream);
+        self.dropped.clone().or(of_stream)
     }
 
     fn is_stream(&self) -> bool {
@@ -255,7 +266,7 @@ impl Caller {
         if self.trailers && !self.socket {
             headers.insert(TRAILER, HeaderValue::from_static("grpc-status, grpc-message"));
         }
-        headers.extend(self.dropped.clone());
+        headers.extend(self.dropped());
         code.unwrap_or(StatusCode::OK)
     }
 
@@ -305,7 +316,7 @@ impl Caller {
             headers.entry(http::header::ETAG).or_insert(told);
         }
         metadata::tag(&mut headers, self.etag.as_deref());
-        headers.extend(self.dropped.clone());
+        headers.extend(self.dropped());
         if code == StatusCode::OK && metadata::is_known(&headers, self.condition.as_deref()) {
             return self.bare(StatusCode::NOT_MODIFIED, headers);
         }
