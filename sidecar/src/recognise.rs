@@ -15,6 +15,7 @@ use mesh_transcode::connect::Get;
 use mesh_transcode::{Match, Recognised};
 
 use crate::call::{Call, Speaks};
+use crate::gates::framing::check_canonical;
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{ServiceEntry, ServiceIndex, Snapshot};
 use crate::translate::caller::{connect, grpc, grpc_web, rest as rest_caller};
@@ -63,6 +64,7 @@ pub(crate) fn within(
         _ if entry.protocol == Protocol::HttpJson => plain(service, head, None),
         other => {
             if matches!(other, Recognised::NotFound) {
+                check_method(entry, head, call)?;
                 look_again(snapshot, &[service], call)?;
             }
             no_rule(other)
@@ -118,6 +120,9 @@ pub(crate) fn at_edge(snapshot: &Snapshot, head: &Parts, call: &mut Call) -> Res
         return found;
     }
     if matches!(recognised, Recognised::NotFound) {
+        if let Some(service) = named(snapshot, head) {
+            check_method(&snapshot.services[service], head, call)?;
+        }
         look_again(snapshot, &snapshot.edge.exposed, call)?;
     }
     if by_name {
@@ -241,6 +246,37 @@ fn get(
     })
 }
 
+/// A path that nothing answers may be the name of a method, in a call that is almost one of Connect.
+///
+/// # Errors
+/// It is, and what the method takes.
+fn check_method(entry: &ServiceEntry, head: &Parts, call: &mut Call) -> Result<(), Rejection> {
+    let form = connect::Form::named(head);
+    let almost = head.method == Method::GET || (head.method != Method::POST && form.is_some());
+    let method = entry
+        .schema
+        .as_ref()
+        .and_then(|schema| schema.method(rpc_name(head)));
+    let Some(method) = method.filter(|_| almost) else {
+        return Ok(());
+    };
+    if let Some(form) = form {
+        call.speaks = Speaks::Connect(form);
+    }
+    call.service = Some(entry.name.clone());
+    let gets = method.no_side_effects() && !method.client_streaming() && !method.server_streaming();
+    let (allow, how) = if gets {
+        (
+            "GET, POST",
+            "POST, or with GET and Connect's query (encoding, message)",
+        )
+    } else {
+        ("POST", "POST")
+    };
+    let message = format!("{} is called with {how}", method.name());
+    Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, allow))
+}
+
 /// The plain HTTP service under whose prefix a path is. gRPC itself is never passed through there.
 fn under_prefix(
     snapshot: &Snapshot,
@@ -306,8 +342,12 @@ fn rpc(
         };
         name_ok(service) && name_ok(method)
     });
-    if !well_formed || head.uri.query().is_some() {
+    if !well_formed {
         return Err(unknown_method(head.uri.path()));
+    }
+    if head.uri.query().is_some() {
+        let why = "calls by the name of a method take no query; leave off the ? and what follows it";
+        return Err(Rejection::new(Reason::NotTranslatable, why));
     }
     // What is not in the schema we have is reflection, health, or a newer method. The policy judges it by name all the same.
     let method = entry.schema.as_ref().and_then(|schema| schema.method(rpc));
@@ -334,6 +374,7 @@ fn rpc(
         }
         Speaks::Connect(form) => {
             connect::check_version(head)?;
+            connect::check_charset(form, head)?;
             if let Some(method) = method {
                 connect::check_form(form, method)?;
             }
@@ -412,27 +453,6 @@ fn plain(service: ServiceIndex, head: &Parts, prefix: Option<Arc<str>>) -> Resul
         door: Door::Http(prefix),
         unary: true,
     })
-}
-
-/// Judges whether all servers read a path in the same way.
-///
-/// # Errors
-/// They do not.
-pub(crate) fn check_canonical(path: &str) -> Result<(), Rejection> {
-    // One canonical form for everybody: what others may fold differently is refused, not guessed at.
-    let path = path.to_ascii_lowercase();
-    let odd = path.split('/').any(|segment| {
-        let plain = segment.replace("%2e", ".");
-        plain == "." || plain == ".."
-    }) || ["//", "%2f", "%5c", "\\", "%00", ";"]
-        .iter()
-        .any(|form| path.contains(form));
-    if odd {
-        let message =
-            "the path holds dot segments, empty segments or encoded slashes, which servers read differently";
-        return Err(Rejection::new(Reason::RequestMalformed, message));
-    }
-    Ok(())
 }
 
 fn unknown_method(path: &str) -> Rejection {

@@ -26,9 +26,9 @@ use mesh_transcode::{Method, Options, Refusal, Schema, status};
 use prost::Message as _;
 
 use crate::body::RequestBody;
+use crate::gates::framing::check_canonical;
 use crate::headers;
 use crate::reason::{Reason, Rejection};
-use crate::recognise::check_canonical;
 use crate::translate::request::Requests;
 use crate::translate::{Context, End, Item, Piece};
 
