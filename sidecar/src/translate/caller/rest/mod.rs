@@ -40,6 +40,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static(problem::CONTENT_TYPE);
 /// What bytes are that nobody says the type of.
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// Longest content type of a `google.api.HttpBody` that becomes a header, in bytes; no real one comes near.
+const CONTENT_TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// A REST caller.
 pub(crate) struct Caller {
@@ -213,7 +215,8 @@ impl Caller {
         if self.raw {
             let body = self.found.http_body(&message, &context.options)?;
             if self.content_type.is_none() {
-                let told = HeaderValue::from_str(body.content_type).ok();
+                let told = Some(body.content_type).filter(|told| told.len() <= CONTENT_TYPE_BYTES_MAX);
+                let told = told.and_then(|told| HeaderValue::from_str(told).ok());
                 self.content_type = Some(told.filter(|told| !told.is_empty()).unwrap_or(BYTES));
             }
             return Ok(message.slice_ref(body.data));
@@ -255,9 +258,12 @@ impl Caller {
     pub(super) fn streaming(&self, headers: &mut HeaderMap) -> StatusCode {
         let code = metadata::success_code(headers).filter(has_body);
         strip_grpc(headers);
-        let framing = || HeaderValue::from_static(self.format.content_type());
-        let content_type = if self.raw { self.content_type.clone() } else { None };
-        headers.insert(CONTENT_TYPE, content_type.unwrap_or_else(framing));
+        let content_type = if self.raw {
+            self.content_type.clone().unwrap_or(BYTES)
+        } else {
+            HeaderValue::from_static(self.format.content_type())
+        };
+        headers.insert(CONTENT_TYPE, content_type);
         if !self.raw {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             // The framing is the caller's choice.
