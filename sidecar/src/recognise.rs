@@ -5,13 +5,14 @@
 //!  otherwise ─► the REST rules of the schemas ─► a prefix of a plain HTTP service ─► nothing
 //! ```
 
+mod get;
+
 use std::sync::Arc;
 
 use http::Method;
 use http::header::ALLOW;
 use http::request::Parts;
 use mesh_proto::domain::Protocol;
-use mesh_transcode::connect::Get;
 use mesh_transcode::{Match, Recognised};
 
 use crate::call::{Call, Speaks};
@@ -64,7 +65,7 @@ pub(crate) fn within(
         _ if entry.protocol == Protocol::HttpJson => plain(service, head, None),
         other => {
             if matches!(other, Recognised::NotFound) {
-                check_method(entry, head, call)?;
+                get::check_method(entry, head, call)?;
                 look_again(snapshot, &[service], call)?;
             }
             no_rule(other)
@@ -97,7 +98,7 @@ fn look_again(snapshot: &Snapshot, services: &[ServiceIndex], call: &Call) -> Re
 /// # Errors
 /// Nothing exposed has such a method or path.
 pub(crate) fn at_edge(snapshot: &Snapshot, head: &Parts, call: &mut Call) -> Result<Recognition, Rejection> {
-    if (call.speaks.names_its_rpc() || get_query(head).is_some())
+    if (call.speaks.names_its_rpc() || get::query(head).is_some())
         && let Some(service) = named(snapshot, head)
     {
         let entry = &snapshot.services[service];
@@ -121,7 +122,7 @@ pub(crate) fn at_edge(snapshot: &Snapshot, head: &Parts, call: &mut Call) -> Res
     }
     if matches!(recognised, Recognised::NotFound) {
         if let Some(service) = named(snapshot, head) {
-            check_method(&snapshot.services[service], head, call)?;
+            get::check_method(&snapshot.services[service], head, call)?;
         }
         look_again(snapshot, &snapshot.edge.exposed, call)?;
     }
@@ -176,10 +177,10 @@ fn by_name(
         call.speaks = Speaks::Http;
         return None;
     }
-    if let Some(query) = get_query(head)
+    if let Some(query) = get::query(head)
         && let Some(method) = entry.schema.as_ref()?.method(rpc_name(head))
     {
-        return Some(get(method, service, query, call));
+        return Some(get::call(method, service, query, call));
     }
     call.speaks
         .names_its_rpc()
@@ -207,74 +208,6 @@ fn named(snapshot: &Snapshot, head: &Parts) -> Option<ServiceIndex> {
 /// `package.Service/Method`, where the path is one.
 fn rpc_name(head: &Parts) -> &str {
     head.uri.path().strip_prefix('/').unwrap_or_default()
-}
-
-/// The query of a unary Connect call, where it may be one.
-fn get_query(head: &Parts) -> Option<&str> {
-    head.uri
-        .query()
-        .filter(|query| head.method == Method::GET && Get::is(query))
-}
-
-/// A unary Connect call as a GET.
-fn get(
-    method: &Arc<mesh_transcode::Method>,
-    service: ServiceIndex,
-    query: &str,
-    call: &mut Call,
-) -> Result<Recognition, Rejection> {
-    call.speaks = Speaks::Connect(connect::Form::GET);
-    call.rpc = Some(method.shared_name());
-    call.rpc_known = true;
-    if !method.no_side_effects() || method.client_streaming() || method.server_streaming() {
-        let message = format!(
-            "{} is not called with GET: its schema does not say that it has no side effects",
-            method.name()
-        );
-        return Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, "POST"));
-    }
-    let get = Get::parse(query)?;
-    let codec = if get.json {
-        Codec::Json(method.clone())
-    } else {
-        Codec::Proto
-    };
-    Ok(Recognition {
-        service,
-        door: Door::Translated(Caller::Connect(Box::new(connect::Caller::get(get, codec)))),
-        unary: true,
-    })
-}
-
-/// A path that nothing answers may be the name of a method, in a call that is almost one of Connect.
-///
-/// # Errors
-/// It is, and what the method takes.
-fn check_method(entry: &ServiceEntry, head: &Parts, call: &mut Call) -> Result<(), Rejection> {
-    let form = connect::Form::named(head);
-    let almost = head.method == Method::GET || (head.method != Method::POST && form.is_some());
-    let method = entry
-        .schema
-        .as_ref()
-        .and_then(|schema| schema.method(rpc_name(head)));
-    let Some(method) = method.filter(|_| almost) else {
-        return Ok(());
-    };
-    if let Some(form) = form {
-        call.speaks = Speaks::Connect(form);
-    }
-    call.service = Some(entry.name.clone());
-    let gets = method.no_side_effects() && !method.client_streaming() && !method.server_streaming();
-    let (allow, how) = if gets {
-        (
-            "GET, POST",
-            "POST, or with GET and Connect's query (encoding, message)",
-        )
-    } else {
-        ("POST", "POST")
-    };
-    let message = format!("{} is called with {how}", method.name());
-    Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, allow))
 }
 
 /// The plain HTTP service under whose prefix a path is. gRPC itself is never passed through there.
