@@ -91,6 +91,12 @@ reasons! {
     TimeoutMalformed = "timeout_malformed", INVALID_ARGUMENT, 400, Caller;
     /// JSON, path or query do not fit the request message.
     RequestUnreadable = "request_unreadable", INVALID_ARGUMENT, 400, Caller;
+    /// What gRPC frames a request in is no frame: cut off, or with a flag that is none.
+    FrameMalformed = "frame_malformed", INTERNAL, 400, Caller;
+    /// A method of gRPC that takes one message got none.
+    MessageMissing = "message_missing", INTERNAL, 400, Caller;
+    /// A method of gRPC that takes one message got two.
+    MessageSecond = "message_second", UNIMPLEMENTED, 400, Caller;
     /// The body is of a type that is not understood.
     ContentTypeUnknown = "content_type_unknown", INVALID_ARGUMENT, 415, Caller;
     /// The request is over the limit.

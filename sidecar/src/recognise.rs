@@ -5,16 +5,18 @@
 //!  otherwise ─► the REST rules of the schemas ─► a prefix of a plain HTTP service ─► nothing
 //! ```
 
+mod get;
+
 use std::sync::Arc;
 
 use http::Method;
 use http::header::ALLOW;
 use http::request::Parts;
 use mesh_proto::domain::Protocol;
-use mesh_transcode::connect::Get;
 use mesh_transcode::{Match, Recognised};
 
 use crate::call::{Call, Speaks};
+use crate::gates::framing::check_canonical;
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{ServiceEntry, ServiceIndex, Snapshot};
 use crate::translate::caller::{connect, grpc, grpc_web, rest as rest_caller};
@@ -63,6 +65,7 @@ pub(crate) fn within(
         _ if entry.protocol == Protocol::HttpJson => plain(service, head, None),
         other => {
             if matches!(other, Recognised::NotFound) {
+                get::check_method(entry, head, call)?;
                 look_again(snapshot, &[service], call)?;
             }
             no_rule(other)
@@ -95,7 +98,7 @@ fn look_again(snapshot: &Snapshot, services: &[ServiceIndex], call: &Call) -> Re
 /// # Errors
 /// Nothing exposed has such a method or path.
 pub(crate) fn at_edge(snapshot: &Snapshot, head: &Parts, call: &mut Call) -> Result<Recognition, Rejection> {
-    if (call.speaks.names_its_rpc() || get_query(head).is_some())
+    if (call.speaks.names_its_rpc() || get::query(head).is_some())
         && let Some(service) = named(snapshot, head)
     {
         let entry = &snapshot.services[service];
@@ -118,6 +121,9 @@ pub(crate) fn at_edge(snapshot: &Snapshot, head: &Parts, call: &mut Call) -> Res
         return found;
     }
     if matches!(recognised, Recognised::NotFound) {
+        if let Some(service) = named(snapshot, head) {
+            get::check_method(&snapshot.services[service], head, call)?;
+        }
         look_again(snapshot, &snapshot.edge.exposed, call)?;
     }
     if by_name {
@@ -171,10 +177,10 @@ fn by_name(
         call.speaks = Speaks::Http;
         return None;
     }
-    if let Some(query) = get_query(head)
+    if let Some(query) = get::query(head)
         && let Some(method) = entry.schema.as_ref()?.method(rpc_name(head))
     {
-        return Some(get(method, service, query, call));
+        return Some(get::call(method, service, query, call));
     }
     call.speaks
         .names_its_rpc()
@@ -202,43 +208,6 @@ fn named(snapshot: &Snapshot, head: &Parts) -> Option<ServiceIndex> {
 /// `package.Service/Method`, where the path is one.
 fn rpc_name(head: &Parts) -> &str {
     head.uri.path().strip_prefix('/').unwrap_or_default()
-}
-
-/// The query of a unary Connect call, where it may be one.
-fn get_query(head: &Parts) -> Option<&str> {
-    head.uri
-        .query()
-        .filter(|query| head.method == Method::GET && Get::is(query))
-}
-
-/// A unary Connect call as a GET.
-fn get(
-    method: &Arc<mesh_transcode::Method>,
-    service: ServiceIndex,
-    query: &str,
-    call: &mut Call,
-) -> Result<Recognition, Rejection> {
-    call.speaks = Speaks::Connect(connect::Form::GET);
-    call.rpc = Some(method.shared_name());
-    call.rpc_known = true;
-    if !method.no_side_effects() || method.client_streaming() || method.server_streaming() {
-        let message = format!(
-            "{} is not called with GET: its schema does not say that it has no side effects",
-            method.name()
-        );
-        return Err(Rejection::new(Reason::MethodNotAllowed, message).or_instead(ALLOW, "POST"));
-    }
-    let get = Get::parse(query)?;
-    let codec = if get.json {
-        Codec::Json(method.clone())
-    } else {
-        Codec::Proto
-    };
-    Ok(Recognition {
-        service,
-        door: Door::Translated(Caller::Connect(Box::new(connect::Caller::get(get, codec)))),
-        unary: true,
-    })
 }
 
 /// The plain HTTP service under whose prefix a path is. gRPC itself is never passed through there.
@@ -306,8 +275,12 @@ fn rpc(
         };
         name_ok(service) && name_ok(method)
     });
-    if !well_formed || head.uri.query().is_some() {
+    if !well_formed {
         return Err(unknown_method(head.uri.path()));
+    }
+    if head.uri.query().is_some() {
+        let why = "calls by the name of a method take no query; leave off the ? and what follows it";
+        return Err(Rejection::new(Reason::NotTranslatable, why));
     }
     // What is not in the schema we have is reflection, health, or a newer method. The policy judges it by name all the same.
     let method = entry.schema.as_ref().and_then(|schema| schema.method(rpc));
@@ -334,6 +307,7 @@ fn rpc(
         }
         Speaks::Connect(form) => {
             connect::check_version(head)?;
+            connect::check_charset(form, head)?;
             if let Some(method) = method {
                 connect::check_form(form, method)?;
             }
@@ -412,27 +386,6 @@ fn plain(service: ServiceIndex, head: &Parts, prefix: Option<Arc<str>>) -> Resul
         door: Door::Http(prefix),
         unary: true,
     })
-}
-
-/// Judges whether all servers read a path in the same way.
-///
-/// # Errors
-/// They do not.
-pub(crate) fn check_canonical(path: &str) -> Result<(), Rejection> {
-    // One canonical form for everybody: what others may fold differently is refused, not guessed at.
-    let path = path.to_ascii_lowercase();
-    let odd = path.split('/').any(|segment| {
-        let plain = segment.replace("%2e", ".");
-        plain == "." || plain == ".."
-    }) || ["//", "%2f", "%5c", "\\", "%00", ";"]
-        .iter()
-        .any(|form| path.contains(form));
-    if odd {
-        let message =
-            "the path holds dot segments, empty segments or encoded slashes, which servers read differently";
-        return Err(Rejection::new(Reason::RequestMalformed, message));
-    }
-    Ok(())
 }
 
 fn unknown_method(path: &str) -> Rejection {

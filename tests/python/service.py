@@ -81,7 +81,12 @@ class Quotes(market.rpc.QuotesServicer):
         for sequence in range(1, (request.count or 1000) + 1):
             if request.symbol == "HALT" and sequence > 2:
                 close(context)
-            yield market.pb.Quote(symbol=request.symbol, sequence=sequence, served_by="grpcio")
+            try:
+                yield market.pb.Quote(symbol=request.symbol, sequence=sequence, served_by="grpcio")
+            except GeneratorExit:
+                # The caller went while this message was being sent: grpcio asks for no other, and lets go.
+                tell(event="ended", method="StreamQuotes", active=False)
+                raise
             if gone.wait(0.005):
                 tell(event="ended", method="StreamQuotes", active=False)
                 return

@@ -292,13 +292,14 @@ fn there_and_back_again_through_two_edges_nothing_is_lost() {
     }
 }
 
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
 #[test]
 fn frames_that_are_none_cost_the_service_nothing_and_say_how_they_would_be_read() {
     let http = http();
-    let framed = |flag: u8, message: &[u8]| {
-        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        [&[flag][..], &length, message].concat()
-    };
     let acme = framed(0, b"\x0a\x04ACME");
     let bomb = gzip::compress(&vec![0; 64 << 20]);
     let asked: [(&str, &str, Vec<u8>, &str, &str); 8] = [
@@ -306,20 +307,32 @@ fn frames_that_are_none_cost_the_service_nothing_and_say_how_they_would_be_read(
             "longer than the body",
             "identity",
             acme[..8].to_vec(),
-            "3",
+            "13",
             "ended inside",
         ),
-        ("half a head", "identity", acme[..3].to_vec(), "3", "ended inside"),
+        (
+            "half a head",
+            "identity",
+            acme[..3].to_vec(),
+            "13",
+            "ended inside",
+        ),
         (
             "two",
             "identity",
             [acme.clone(), acme.clone()].concat(),
-            "3",
+            "12",
             "second",
         ),
-        ("none", "identity", Vec::new(), "3", "no%20message"),
+        ("none", "identity", Vec::new(), "13", "no%20message"),
         ("of 4 GiB", "identity", vec![0, 255, 255, 255, 255], "8", "limit"),
-        ("of another flag", "identity", framed(2, b""), "3", "flag"),
+        (
+            "of another flag",
+            "identity",
+            framed(2, b""),
+            "13",
+            "flag of a gRPC frame",
+        ),
         ("in another encoding", "br", framed(1, b"\x0b"), "12", "gzip"),
         ("a bomb", "gzip", framed(1, &bomb), "8", "limit"),
     ];
@@ -346,6 +359,42 @@ fn frames_that_are_none_cost_the_service_nothing_and_say_how_they_would_be_read(
         );
         let read = (encoding == "br").then_some("identity,gzip");
         assert_eq!(answer.header("grpc-accept-encoding"), read, "{what}: {answer:?}");
+    }
+    assert!(http.told().is_empty(), "{:?}", http.told());
+}
+
+#[test]
+fn what_is_wrong_with_frames_is_told_with_the_codes_and_words_of_who_sent_them() {
+    let http = http();
+    let acme = framed(0, b"\x0a\x04ACME");
+    let twice = [acme.clone(), acme.clone()].concat();
+    let of_another_flag = framed(0x80, b"");
+    let invalid = "\"code\":\"invalid_argument\"";
+    let (web, connect) = ("application/grpc-web+proto", "application/connect+proto");
+    let asked: [(&str, &[u8], &str, &str); 8] = [
+        (web, &acme[..8], "grpc-status: 13\n", "ended inside"),
+        (web, &twice, "grpc-status: 12\n", "second"),
+        (web, b"", "grpc-status: 13\n", "no message"),
+        (web, &of_another_flag, "grpc-status: 13\n", "gRPC-Web frame"),
+        (connect, &acme[..8], invalid, "ended inside"),
+        (connect, &twice, invalid, "second"),
+        (connect, b"", invalid, "no message"),
+        (connect, &of_another_flag, invalid, "Connect envelope"),
+    ];
+    for (content_type, body, code, word) in asked {
+        let file = http.folder.write("frames", body);
+        let answer = http
+            .edge
+            .get("/market.v1.Quotes/StreamQuotes")
+            .with(&["--data-binary", &format!("@{}", file.display())])
+            .header(&format!("content-type: {content_type}"))
+            .call();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let told = answer.body.replace("%20", " ");
+        assert!(
+            told.contains(code) && told.contains(word),
+            "{content_type} {word}: {answer:?}"
+        );
     }
     assert!(http.told().is_empty(), "{:?}", http.told());
 }

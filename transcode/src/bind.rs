@@ -75,10 +75,19 @@ impl<T> Match<T> {
     /// # Errors
     /// As [`Match::request`].
     pub fn later_message(&self, json: &[u8], options: &Options) -> Result<Vec<u8>, Refusal> {
-        let mut reading = self.read("", None, options)?;
-        reading.woven = Tree::default();
-        reading.push(&self.method, json)?;
-        reading.finish(&self.method, &self.rule)
+        let mut reader = self.begin_later(options)?;
+        reader.push(json)?;
+        reader.finish()
+    }
+
+    /// The same, with what lenient switches drop from it.
+    ///
+    /// # Errors
+    /// As [`Match::begin`].
+    pub fn begin_later(&self, options: &Options) -> Result<RequestReader, Refusal> {
+        let mut reader = self.begin("", None, options)?;
+        reader.reading.woven = Tree::default();
+        Ok(reader)
     }
 
     /// One response message as JSON, on one line; only the `response_body` where the rule names one.

@@ -191,18 +191,45 @@ impl Reverse {
     /// A line of a stream that tells a failure, as we write it ourselves: `{"error": status}`, where no message of the
     /// method could look like that.
     fn error_line(&self, json: &[u8]) -> Option<rpc::Status> {
+        let error: Value = serde_json::from_slice(self.wrapped("error", json)?).ok()?;
+        let error = Some(error).filter(Value::is_object)?;
+        let whole = Value::Object(Map::from_iter([("error".to_owned(), error)]));
+        status::of_value(&whole, None, crate::Code::Unknown)
+    }
+
+    /// A line of a stream that has a message in an object of its own, as grpc-gateway writes them: `{"result": message}`.
+    fn result_line<'j>(&self, json: &'j [u8]) -> Option<&'j [u8]> {
+        self.wrapped("result", json)
+    }
+
+    /// What stands under the only name of an object, where no message of the method has a field of that name.
+    fn wrapped<'j>(&self, name: &str, json: &'j [u8]) -> Option<&'j [u8]> {
+        let begin = json.trim_ascii().strip_prefix(b"{")?.trim_ascii_start();
+        let behind = begin.strip_prefix(b"\"")?.strip_prefix(name.as_bytes())?;
+        let behind = behind.strip_prefix(b"\"")?.trim_ascii_start();
+        let inner = behind.strip_prefix(b":")?.strip_suffix(b"}")?;
+        // One value, so that nothing stands beside it.
+        let one = self.lacks(name) && serde_json::from_slice::<Value>(inner).is_ok();
+        one.then_some(inner)
+    }
+
+    /// Whether nothing the method says is an object with a member of this name.
+    fn lacks(&self, name: &str) -> bool {
         let output = &self.method.output;
         let t = &output.tables;
-        if !json.trim_ascii_start().starts_with(b"{")
-            || t.by_any_name(t.message(output.index), b"error").is_some()
-            || !json.windows(7).take(64).any(|window| window == b"\"error\"")
-        {
-            return None;
+        let message = match self.rule.response_body.map(|field| t.field(field)) {
+            None => output.index,
+            Some(field) if field.shape == Shape::Map => return false,
+            Some(field) if field.shape == Shape::List || !field.is_message() => return true,
+            Some(field) => field.of,
+        };
+        let message = t.message(message);
+        match message.special {
+            Special::None | Special::Empty => t.by_any_name(message, name.as_bytes()).is_none(),
+            // The names in it are anybody's.
+            Special::Struct | Special::Value | Special::Any => false,
+            _ => true,
         }
-        let value: Value = serde_json::from_slice(json).ok()?;
-        let object = value.as_object().filter(|object| object.len() == 1)?;
-        object.get("error").filter(|error| error.is_object())?;
-        status::of_value(&value, None, crate::Code::Unknown)
     }
 }
 

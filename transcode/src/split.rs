@@ -227,10 +227,9 @@ impl Splitter {
     }
 
     fn too_large(&self) -> Refusal {
-        let number = self.messages + 1;
         Refusal {
-            message: format!("message {number} of the stream is over {} bytes", self.bytes_max),
-            ..Refusal::too_large(self.bytes_max)
+            message: format!("is over {} bytes", self.bytes_max),
+            ..Refusal::too_large(self.bytes_max).at_field(format!("[{}]", self.messages))
         }
     }
 

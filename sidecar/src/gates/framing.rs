@@ -27,6 +27,10 @@ pub fn check(head: &Parts) -> Result<(), Rejection> {
     if !head.uri.path().starts_with('/') {
         return refuse("the path must begin with /");
     }
+    // On HTTP/1.1 raw bytes would go on as they are, and every server reads them in its own way.
+    if !target_is_ascii(head) {
+        return refuse("the path and query must be ASCII; percent-encode other characters, as %C3%A9 for é");
+    }
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return refuse("CONNECT and TRACE are not served");
     }
@@ -90,6 +94,37 @@ pub fn check_outside(head: &Parts) -> Result<(), Rejection> {
         return Err(Rejection::new(Reason::RequestMalformed, message));
     }
     Ok(())
+}
+
+/// Judges whether all servers read a path in the same way.
+///
+/// # Errors
+/// They do not.
+pub(crate) fn check_canonical(path: &str) -> Result<(), Rejection> {
+    let refuse = |why: &str| Err(Rejection::new(Reason::RequestMalformed, why));
+    // One canonical form for everybody: what others may fold differently is refused, not guessed at.
+    let path = path.to_ascii_lowercase();
+    if path.contains("%00") {
+        return refuse("the path holds the control character NUL (%00), where some servers end it");
+    }
+    let odd = path.split('/').any(|segment| {
+        let plain = segment.replace("%2e", ".");
+        plain == "." || plain == ".."
+    }) || ["//", "%2f", "%5c", "\\", ";"]
+        .iter()
+        .any(|form| path.contains(form));
+    if odd {
+        return refuse(
+            "the path holds dot segments, empty segments or encoded slashes, which servers read differently",
+        );
+    }
+    Ok(())
+}
+
+fn target_is_ascii(head: &Parts) -> bool {
+    head.uri
+        .path_and_query()
+        .is_none_or(|target| target.as_str().is_ascii())
 }
 
 /// gRPC is POST over HTTP/2; anything else that says it is gRPC goes nowhere.
@@ -172,6 +207,28 @@ mod tests {
         assert!(!judged(Version::HTTP_2, "*", &[]));
         assert!(!judged(Version::HTTP_2, &format!("/{}", "a".repeat(9000)), &[]));
         assert!(judged(Version::HTTP_2, "/pkg.Service/Method", &[]));
+    }
+
+    #[test]
+    fn a_target_holds_ascii_and_nothing_else() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let judged = |uri| judged(version, uri, &[("host", "x")]);
+            assert!(judged("http://x/a%C3%A9?b=%C3%A9"));
+            assert!(!judged("http://x/é") && !judged("http://x/a?b=é"));
+        }
+    }
+
+    #[test]
+    fn what_is_odd_in_a_path_is_named() {
+        let why = |path: &str| check_canonical(path).err().map(|rejection| rejection.message);
+        assert_eq!(why("/a/b%20c"), None);
+        assert!(why("/a%00b").is_some_and(|why| why.contains("control character NUL")));
+        for path in ["/a/%2E./b", "/a//b", "/a%2fb", "/a%5Cb", "/a;b"] {
+            assert!(
+                why(path).is_some_and(|why| why.contains("dot segments")),
+                "{path}"
+            );
+        }
     }
 
     #[test]

@@ -14,13 +14,14 @@ use mesh_transcode::grpc_web::{TextDecoder, TextError, Walker};
 
 use super::Piece;
 use super::codec::{Codec, Encoding};
-use super::message::bad_request_frame;
+use super::message::Framing;
 use super::request::Inlet;
 use crate::reason::{Reason, Rejection};
 
 /// The messages of a request in frames.
 pub(crate) struct Envelopes {
     inlet: Inlet,
+    framing: Framing,
     text: Option<TextDecoder>,
     frames: Frames,
 }
@@ -31,16 +32,16 @@ enum Frames {
 }
 
 impl Envelopes {
-    /// Frames that the service takes as they are. `text`: they come in base64.
-    pub(crate) fn passed(inlet: Inlet, text: bool, options: &Options) -> Box<Self> {
+    /// Frames that the service takes as they are.
+    pub(crate) fn passed(inlet: Inlet, framing: Framing, options: &Options) -> Box<Self> {
         let walker = Walker::new(options.limits.message_bytes);
-        Self::new(inlet, text, Frames::Passed(walker))
+        Self::new(inlet, framing, Frames::Passed(walker))
     }
 
     /// Frames of which the messages are wanted.
     pub(crate) fn opened(
         inlet: Inlet,
-        text: bool,
+        framing: Framing,
         encoding: Encoding,
         codec: Codec,
         options: &Options,
@@ -48,23 +49,35 @@ impl Envelopes {
         let decoder = Decoder::new(options.limits.message_bytes);
         Self::new(
             inlet,
-            text,
+            framing,
             Frames::Opened(decoder, encoding, codec, options.clone()),
         )
     }
 
-    fn new(inlet: Inlet, text: bool, frames: Frames) -> Box<Self> {
+    fn new(inlet: Inlet, framing: Framing, frames: Frames) -> Box<Self> {
         Box::new(Self {
             inlet,
-            text: text.then(TextDecoder::default),
+            framing,
+            text: None,
             frames,
         })
     }
 
+    /// The same, in base64 if `text` says so.
+    pub(crate) fn in_text(mut self: Box<Self>, text: bool) -> Box<Self> {
+        self.text = text.then(TextDecoder::default);
+        self
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
     pub(crate) fn poll_piece(&mut self, cx: &mut Poller<'_>) -> Poll<Option<Result<Piece, Rejection>>> {
+        let framing = self.framing;
         loop {
             if let Frames::Opened(decoder, encoding, codec, options) = &mut self.frames
-                && let Some(frame) = decoder.next().map_err(|error| bad_request_frame(&error))?
+                && let Some(frame) = decoder.next().map_err(|error| framing.bad_frame(&error))?
             {
                 let opened = encoding.open(frame, options.limits.message_bytes);
                 let message = opened.map_err(super::codec::Unopened::of_request)?;
@@ -76,7 +89,7 @@ impl Envelopes {
             match &mut self.frames {
                 Frames::Opened(decoder, ..) => decoder.push(data),
                 Frames::Passed(walker) => {
-                    walker.pass(&data).map_err(|error| bad_request_frame(&error))?;
+                    walker.pass(&data).map_err(|error| framing.bad_frame(&error))?;
                     return Poll::Ready(Some(Ok(Piece::Framed(data))));
                 }
             }
@@ -107,7 +120,7 @@ impl Envelopes {
             Frames::Passed(walker) => walker.finish(),
             Frames::Opened(decoder, ..) => decoder.finish(),
         }
-        .map_err(|error| bad_request_frame(&error))
+        .map_err(|error| self.framing.bad_frame(&error))
     }
 }
 

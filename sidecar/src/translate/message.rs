@@ -123,13 +123,54 @@ pub(crate) fn strip_grpc(headers: &mut HeaderMap) {
     }
 }
 
-/// A caller's frame that cannot be read.
-pub(crate) fn bad_request_frame(error: &FrameError) -> Rejection {
-    let reason = match error {
-        FrameError::TooLarge { .. } => Reason::RequestTooLarge,
-        _ => Reason::RequestUnreadable,
-    };
-    Rejection::new(reason, error.to_string())
+/// Whose frames a request is made of. Each has its own word for them, and its own code for those that are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Grpc,
+    GrpcWeb,
+    Connect,
+}
+
+impl Framing {
+    /// A caller's frame that cannot be read.
+    pub(crate) fn bad_frame(self, error: &FrameError) -> Rejection {
+        let message = match error {
+            FrameError::TooLarge { .. } => {
+                return Rejection::new(Reason::RequestTooLarge, error.to_string());
+            }
+            FrameError::BadFlag(flag) => format!(
+                "{flag} is not the flag of {}; a request has 0, or 1 where the message is compressed",
+                match self {
+                    Framing::Grpc => "a gRPC frame",
+                    Framing::GrpcWeb => "a gRPC-Web frame",
+                    Framing::Connect => "a Connect envelope",
+                }
+            ),
+            FrameError::Truncated => error.to_string(),
+        };
+        Rejection::new(self.or_unreadable(Reason::FrameMalformed), message)
+    }
+
+    /// A method that takes one message got none.
+    pub(crate) fn no_message(self) -> Rejection {
+        let reason = self.or_unreadable(Reason::MessageMissing);
+        Rejection::new(reason, "the request holds no message")
+    }
+
+    /// A method that takes one message got another.
+    pub(crate) fn second_message(self) -> Rejection {
+        let reason = self.or_unreadable(Reason::MessageSecond);
+        let why = "the request holds a second message, and the method takes one";
+        Rejection::new(reason, why)
+    }
+
+    /// gRPC has codes of its own for what is wrong with frames; to Connect an envelope is a part of the argument.
+    fn or_unreadable(self, of_grpc: Reason) -> Reason {
+        match self {
+            Framing::Grpc | Framing::GrpcWeb => of_grpc,
+            Framing::Connect => Reason::RequestUnreadable,
+        }
+    }
 }
 
 /// A service's frame that cannot be read.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use mesh_transcode::frame;
 
 use super::envelopes::Envelopes;
-use super::message::{Piece, bad_request_frame};
+use super::message::{Framing, Piece};
 use crate::body::BoxError;
 use crate::coding::{Coding, Unpacker, Wrong};
 use crate::leftover::CallerBody;
@@ -191,6 +191,14 @@ impl Requests {
         }
     }
 
+    /// Whose frames they come in; what comes in none is read like Connect's unary calls.
+    pub(crate) fn framing(&self) -> Framing {
+        match self {
+            Requests::Envelopes(envelopes) => envelopes.framing(),
+            Requests::One(_) | Requests::Rest(_) | Requests::Socket(_) => Framing::Connect,
+        }
+    }
+
     fn is_over(&self) -> bool {
         match self {
             Requests::One(message) => message.is_none(),
@@ -234,7 +242,7 @@ impl AskingBody {
             }
             Some(Ok(Piece::Framed(bytes))) => Ok(bytes),
             Some(Ok(Piece::Message(message))) => {
-                let pieces = frame::pieces(message).map_err(|error| bad_request_frame(&error));
+                let pieces = frame::pieces(message).map_err(|error| Framing::Grpc.bad_frame(&error));
                 pieces.map(|(first, then)| {
                     self.then = then;
                     first

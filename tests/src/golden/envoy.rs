@@ -317,6 +317,22 @@ fn told(case: &Case, differences: &[Difference]) -> (String, String) {
     (envoy.join("; "), ours.join("; "))
 }
 
+/// Without the `/g12` that paths of a case begin with: its number changes with every new case.
+fn without_mount(text: &str) -> String {
+    let mut parts = text.split("/g");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+        if rest.len() == part.len() || !rest.starts_with('/') {
+            out.push_str("/g");
+            out.push_str(part);
+        } else {
+            out.push_str(rest);
+        }
+    }
+    out
+}
+
 fn shown(value: &Value) -> String {
     let text = match value {
         Value::String(text)
@@ -329,6 +345,7 @@ fn shown(value: &Value) -> String {
         Value::Null => "none".into(),
         other => other.to_string(),
     };
+    let text = without_mount(&text);
     let cut: String = text.chars().take(SHOWN).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     let code = |text: &str| {

@@ -31,7 +31,11 @@ pub struct Stream {
 }
 
 enum Source {
+    /// JSON of which nothing has come: an array, or grpc-gateway's lines.
+    Unseen(usize),
     Json(Splitter),
+    /// Lines that are called JSON: each has its message in an object of its own.
+    Wrapped(Splitter),
     Events(Events),
 }
 
@@ -52,7 +56,10 @@ impl Stream {
         } else {
             let framing = Framing::of(content_type)
                 .map_err(|_| Refusal::bad_reply("the service's answer is no stream of JSON messages"))?;
-            Source::Json(Splitter::new(framing, bytes_max))
+            match framing {
+                Framing::Array => Source::Unseen(bytes_max),
+                Framing::Lines => Source::Json(Splitter::new(framing, bytes_max)),
+            }
         };
         Ok(Self {
             reverse,
@@ -63,8 +70,19 @@ impl Stream {
 
     /// More of the answer.
     pub fn push(&mut self, piece: Bytes) {
+        if let Source::Unseen(bytes_max) = self.source
+            && let Some(first) = piece.trim_ascii_start().first()
+        {
+            self.source = if *first == b'{' {
+                Source::Wrapped(Splitter::new(Framing::Lines, bytes_max))
+            } else {
+                Source::Json(Splitter::new(Framing::Array, bytes_max))
+            };
+        }
         match &mut self.source {
-            Source::Json(splitter) => splitter.push(piece),
+            // White space before the first value.
+            Source::Unseen(_) => {}
+            Source::Json(splitter) | Source::Wrapped(splitter) => splitter.push(piece),
             Source::Events(events) => events.push(&piece),
         }
     }
@@ -79,10 +97,13 @@ impl Stream {
     )]
     pub fn next(&mut self) -> Result<Option<Said>, Refusal> {
         let (json, failed) = match &mut self.source {
-            Source::Json(splitter) => match splitter.next().map_err(|refusal| broken(&refusal))? {
-                Some(json) => (json, false),
-                None => return Ok(None),
-            },
+            Source::Unseen(_) => return Ok(None),
+            Source::Json(splitter) | Source::Wrapped(splitter) => {
+                match splitter.next().map_err(|refusal| broken(&refusal))? {
+                    Some(json) => (json, false),
+                    None => return Ok(None),
+                }
+            }
             Source::Events(events) => match events.next()? {
                 Some(event) => (event.data.into(), event.failed),
                 None => return Ok(None),
@@ -97,7 +118,12 @@ impl Stream {
     /// 500: it broke off.
     pub fn finish(&mut self) -> Result<Option<Said>, Refusal> {
         let last = match &mut self.source {
-            Source::Json(splitter) => {
+            Source::Unseen(bytes_max) => {
+                let mut nothing = Splitter::new(Framing::Array, *bytes_max);
+                nothing.finish().map_err(|refusal| broken(&refusal))?;
+                None
+            }
+            Source::Json(splitter) | Source::Wrapped(splitter) => {
                 let last = splitter.finish().map_err(|refusal| broken(&refusal))?;
                 last.map(|json| (json, false))
             }
@@ -119,12 +145,20 @@ impl Stream {
         if let Some(status) = self.reverse.error_line(json) {
             return Ok(Said::Failed(status));
         }
+        let json = match self.reverse.result_line(json) {
+            Some(result) => result,
+            None if matches!(self.source, Source::Wrapped(_)) => {
+                let why = "a stream of messages is a JSON array, not an object";
+                return Err(Refusal::bad_reply(format!("the service's answer: {why}")));
+            }
+            None => json,
+        };
         self.reverse.response(json, &self.options).map(Said::Message)
     }
 }
 
 fn broken(refusal: &Refusal) -> Refusal {
-    Refusal::bad_reply(format!("the service's answer: {}", refusal.message))
+    Refusal::bad_reply(format!("the service's answer: {refusal}"))
 }
 
 /// A byte order mark. One may stand before events.

@@ -342,6 +342,41 @@ fn streams_are_read_in_all_three_framings_however_they_are_cut() {
 }
 
 #[test]
+fn messages_in_objects_of_their_own_are_taken_out_of_them() {
+    let messages = [r#"{"text": "b"}"#, "{}"].map(|json| Said::Message(message(json)));
+    let lines = " {\"result\":{\"text\":\"b\"}}\n{ \"result\" : { } }\n";
+    let failed = format!("{lines}{{\"error\":{{\"code\":14,\"message\":\"later\",\"details\":[]}}}}\n");
+    for content_type in ["application/json", "application/x-ndjson"] {
+        for size in 1..=lines.len() {
+            assert_eq!(streamed(content_type, lines, size).unwrap(), messages, "{size}");
+        }
+        let said = streamed(content_type, &failed, 9).unwrap();
+        assert!(
+            matches!(said.as_slice(), [_, _, Said::Failed(status)] if status.code == 14),
+            "{said:?}"
+        );
+    }
+    // What stands beside others is a message with a field that is not known.
+    let beside = streamed(
+        "application/x-ndjson",
+        "{\"result\":{\"text\":\"b\"},\"text\":\"c\"}\n",
+        9,
+    );
+    assert_eq!(beside.unwrap(), [Said::Message(message(r#"{"text": "c"}"#))]);
+    for bad in [
+        "{\"result\":{}}\n{\"text\":\"b\"}\n",
+        "{\"result\":{}",
+        "{\"result\":5}\n",
+    ] {
+        assert_eq!(
+            streamed("application/json", bad, 9).unwrap_err().http,
+            500,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
 fn a_stream_that_fails_says_so_and_one_that_breaks_off_is_no_end() {
     for (content_type, body) in [
         (

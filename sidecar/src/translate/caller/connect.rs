@@ -21,7 +21,7 @@ use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::{Reason, Rejection};
 use crate::translate::codec::{Codec, Encoding, Unopened};
 use crate::translate::envelopes::Envelopes;
-use crate::translate::message::{bad_answer_frame, strip_grpc};
+use crate::translate::message::{Framing, bad_answer_frame, strip_grpc};
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
 
@@ -47,9 +47,13 @@ impl Form {
         json: false,
     };
 
-    /// The form a head speaks of. A unary call in JSON is Connect's only where it says so; a unary GET is told by its query
-    /// and the method it names, see [`connect::Get::is`].
+    /// The form a head speaks of. A unary GET is told by its query and the method it names, see [`connect::Get::is`].
     pub(crate) fn of(head: &Parts) -> Option<Self> {
+        Self::named(head).filter(|form| form.stream || head.method == Method::POST)
+    }
+
+    /// The form its content type names, whatever the method. A unary call in JSON is Connect's only where it says so.
+    pub(crate) fn named(head: &Parts) -> Option<Self> {
         let value = head.headers.get(CONTENT_TYPE)?;
         let essence = value.as_bytes().split(|byte| *byte == b';').next()?;
         let essence = essence.trim_ascii().to_ascii_lowercase();
@@ -62,11 +66,11 @@ impl Form {
                 stream: true,
                 json: true,
             }),
-            b"proto" if head.method == Method::POST => Some(Self {
+            b"proto" => Some(Self {
                 stream: false,
                 json: false,
             }),
-            b"json" if head.method == Method::POST && head.headers.contains_key(VERSION) => Some(Self {
+            b"json" if head.headers.contains_key(VERSION) => Some(Self {
                 stream: false,
                 json: true,
             }),
@@ -206,11 +210,12 @@ impl Caller {
         } else if frames {
             rename(&mut head.headers, &STREAM_ENCODING, GRPC_ENCODING);
             rename(&mut head.headers, &STREAM_ACCEPT_ENCODING, GRPC_ACCEPT_ENCODING);
-            Requests::Envelopes(Envelopes::passed(inlet, false, options))
+            Requests::Envelopes(Envelopes::passed(inlet, Framing::Connect, options))
         } else {
             let encoding = Encoding::of(&head.headers, &STREAM_ENCODING);
             let codec = self.codec.clone();
-            Requests::Envelopes(Envelopes::opened(inlet, false, encoding, codec, options))
+            let framing = Framing::Connect;
+            Requests::Envelopes(Envelopes::opened(inlet, framing, encoding, codec, options))
         };
         for name in [
             VERSION,
@@ -346,6 +351,29 @@ pub(crate) fn check_version(head: &Parts) -> Result<(), Rejection> {
     }
     let message = format!("{VERSION} must be 1");
     Err(Rejection::new(Reason::RequestUnreadable, message))
+}
+
+/// Judges whether JSON comes in a charset that is read.
+///
+/// # Errors
+/// 415, with what would be taken.
+pub(crate) fn check_charset(form: Form, head: &Parts) -> Result<(), Rejection> {
+    let told = headers::single(&head.headers, &CONTENT_TYPE).unwrap_or_default();
+    let other = told.split(';').skip(1).any(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or_default();
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8")
+    });
+    if !form.json || !other {
+        return Ok(());
+    }
+    let taken = if form.stream {
+        "application/connect+json"
+    } else {
+        "application/json"
+    };
+    let message = format!("JSON is read in UTF-8; send it as {taken}");
+    Err(Rejection::new(Reason::ContentTypeUnknown, message).or_instead(headers::ACCEPT_POST, taken))
 }
 
 /// Judges whether a caller's form is one the method has: streams in envelopes, and nothing else.

@@ -11,7 +11,7 @@ use crate::headers::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::Rejection;
 use crate::translate::codec::{Codec, Encoding};
 use crate::translate::envelopes::Envelopes;
-use crate::translate::message::strip_grpc;
+use crate::translate::message::{Framing, strip_grpc};
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
 
@@ -53,10 +53,11 @@ impl Caller {
             self.framer = Framer::of(&head.headers, &GRPC_ACCEPT_ENCODING, context);
         }
         Requests::Envelopes(if frames {
-            Envelopes::passed(inlet, false, &context.options)
+            Envelopes::passed(inlet, Framing::Grpc, &context.options)
         } else {
             let encoding = Encoding::of(&head.headers, &GRPC_ENCODING);
-            Envelopes::opened(inlet, false, encoding, self.codec.clone(), &context.options)
+            let codec = self.codec.clone();
+            Envelopes::opened(inlet, Framing::Grpc, encoding, codec, &context.options)
         })
     }
 

@@ -17,7 +17,7 @@ use crate::headers::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
 use crate::reason::Rejection;
 use crate::translate::codec::{Codec, Encoding};
 use crate::translate::envelopes::Envelopes;
-use crate::translate::message::{bad_answer_frame, strip_grpc};
+use crate::translate::message::{Framing, bad_answer_frame, strip_grpc};
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
 
@@ -118,12 +118,14 @@ impl Caller {
         if !frames {
             self.framer = Framer::of(&head.headers, &GRPC_ACCEPT_ENCODING, context);
         }
-        Requests::Envelopes(if frames {
-            Envelopes::passed(inlet, text, &context.options)
+        let framing = Framing::GrpcWeb;
+        let envelopes = if frames {
+            Envelopes::passed(inlet, framing, &context.options)
         } else {
             let encoding = Encoding::of(&head.headers, &GRPC_ENCODING);
-            Envelopes::opened(inlet, text, encoding, self.codec.clone(), &context.options)
-        })
+            Envelopes::opened(inlet, framing, encoding, self.codec.clone(), &context.options)
+        };
+        Requests::Envelopes(envelopes.in_text(text))
     }
 
     /// Whether it takes gRPC's frames with protobuf in them.

@@ -15,7 +15,7 @@ use crate::body::RequestBody;
 use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS};
 use crate::reason::{Reason, Rejection};
 use crate::translate::codec::{self, Encoding, Unopened};
-use crate::translate::message::{bad_answer_frame, bad_request_frame};
+use crate::translate::message::{Framing, bad_answer_frame};
 use crate::translate::{Context, End, Item, Piece};
 use crate::upstream::{self, Answer};
 
@@ -49,7 +49,7 @@ pub(crate) fn one(message: Option<Bytes>) -> Result<RequestBody, Rejection> {
     let Some(message) = message else {
         return Ok(RequestBody::Empty);
     };
-    let (first, then) = frame::pieces(message).map_err(|error| bad_request_frame(&error))?;
+    let (first, then) = frame::pieces(message).map_err(|error| Framing::Grpc.bad_frame(&error))?;
     Ok(RequestBody::Full(first, then))
 }
 

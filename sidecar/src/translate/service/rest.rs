@@ -26,9 +26,9 @@ use mesh_transcode::{Method, Options, Refusal, Schema, status};
 use prost::Message as _;
 
 use crate::body::RequestBody;
+use crate::gates::framing::check_canonical;
 use crate::headers;
 use crate::reason::{Reason, Rejection};
-use crate::recognise::check_canonical;
 use crate::translate::request::Requests;
 use crate::translate::{Context, End, Item, Piece};
 
@@ -170,15 +170,15 @@ impl Service {
 
 /// The one message of a request.
 async fn only(asked: &mut Requests) -> Result<Bytes, Rejection> {
-    let refuse = |why: &str| Err(Rejection::new(Reason::RequestUnreadable, why));
+    let framing = asked.framing();
     let mut next = async || std::future::poll_fn(|cx| asked.poll_piece(cx)).await.transpose();
     let message = match next().await? {
         Some(Piece::Message(message)) => message,
-        Some(Piece::Framed(_)) | None => return refuse("the request holds no message"),
+        Some(Piece::Framed(_)) | None => return Err(framing.no_message()),
     };
     match next().await? {
         None => Ok(message),
-        Some(_) => refuse("the request holds a second message, and the method takes one"),
+        Some(_) => Err(framing.second_message()),
     }
 }
 

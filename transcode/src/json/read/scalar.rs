@@ -189,7 +189,15 @@ impl Machine {
             _ => leaf::from_text(t, field, text, self.settings.how),
         };
         match leaf {
-            Ok(leaf) => self.leaf(t, field, &leaf),
+            Ok(leaf) => {
+                // It was not counted while it might have been dropped.
+                let counts =
+                    field.kind == Kind::Enum && field.oneof != NONE && self.settings.how.drop_unknown;
+                if counts && leaf != Leaf::Dropped {
+                    self.one_of(t, field, at)?;
+                }
+                self.leaf(t, field, &leaf)
+            }
             Err(why) => self.refuse(t, at, why),
         }
     }

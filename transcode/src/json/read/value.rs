@@ -34,7 +34,7 @@ impl Machine {
                 Shape::List => return self.list(t, slot, b, at),
                 Shape::Map => return self.map(t, slot.field, b, at),
             }
-            if field.oneof != NONE {
+            if field.oneof != NONE && !self.may_be_dropped(field, b.get(*at)) {
                 self.one_of(t, field, *at)?;
             }
             // Once is enough: a well-known type may come back here for what it holds.
@@ -56,8 +56,13 @@ impl Machine {
         Ok(true)
     }
 
+    /// Whether a value may turn out to be left out, once its text is known; it then leaves its oneof to others.
+    fn may_be_dropped(&self, field: &table::Field, first: Option<&u8>) -> bool {
+        self.settings.how.drop_unknown && field.kind == table::Kind::Enum && first == Some(&b'"')
+    }
+
     /// Refuses a second member of a oneof.
-    fn one_of(&mut self, t: &Tables, field: &table::Field, at: usize) -> Read<()> {
+    pub(super) fn one_of(&mut self, t: &Tables, field: &table::Field, at: usize) -> Read<()> {
         if !self.mark_bit(t, field.oneof) {
             return Ok(());
         }

@@ -33,6 +33,7 @@ use crate::reason::{Reason, Rejection};
 use crate::snapshot::{ServiceEntry, ServiceIndex};
 use crate::translate::message::strip_grpc;
 use crate::translate::{Context, End, Piece, Requests};
+use upload::Dropped;
 
 pub(crate) use socket::SocketRequests;
 pub(crate) use upload::Upload;
@@ -41,6 +42,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static(problem::CONTENT_TYPE);
 /// What bytes are that nobody says the type of.
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// Longest content type of a `google.api.HttpBody` that becomes a header, in bytes; no real one comes near.
+const CONTENT_TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// A REST caller.
 pub(crate) struct Caller {
@@ -72,6 +75,8 @@ pub(crate) struct Caller {
     etag: Option<String>,
     /// What lenient switches dropped from the request.
     dropped: Option<(HeaderName, HeaderValue)>,
+    /// The same of a stream, which is read while it is on its way.
+    dropping: Option<Dropped>,
 }
 
 impl Caller {
@@ -114,6 +119,7 @@ impl Caller {
             content_type: None,
             etag: None,
             dropped: None,
+            dropping: None,
         }
     }
 
@@ -160,6 +166,13 @@ impl Caller {
         let options = Rc::new(context.options.clone());
         let requests = SocketRequests::new(self.found.clone(), options, query, from);
         Ok(Requests::Socket(Box::new(requests)))
+    }
+
+    /// What lenient switches dropped, as far as is known by now.
+    fn dropped(&self) -> Option<(HeaderName, HeaderValue)> {
+        let of_stream = |names: &Dropped| metadata::dropped(names.borrow().iter().map(String::as_str));
+        let of_stream = self.dropping.as_ref().and_then(of_stream);
+        self.dropped.clone().or(of_stream)
     }
 
     fn is_stream(&self) -> bool {
@@ -217,7 +230,8 @@ impl Caller {
         if self.raw {
             let body = self.found.http_body(&message, &context.options)?;
             if self.content_type.is_none() {
-                let told = HeaderValue::from_str(body.content_type).ok();
+                let told = Some(body.content_type).filter(|told| told.len() <= CONTENT_TYPE_BYTES_MAX);
+                let told = told.and_then(|told| HeaderValue::from_str(told).ok());
                 self.content_type = Some(told.filter(|told| !told.is_empty()).unwrap_or(BYTES));
             }
             return Ok(message.slice_ref(body.data));
@@ -261,9 +275,12 @@ impl Caller {
     pub(super) fn streaming(&self, headers: &mut HeaderMap) -> StatusCode {
         let code = metadata::success_code(headers).filter(has_body);
         strip_grpc(headers);
-        let framing = || HeaderValue::from_static(self.format.content_type());
-        let content_type = if self.raw { self.content_type.clone() } else { None };
-        headers.insert(CONTENT_TYPE, content_type.unwrap_or_else(framing));
+        let content_type = if self.raw {
+            self.content_type.clone().unwrap_or(BYTES)
+        } else {
+            HeaderValue::from_static(self.format.content_type())
+        };
+        headers.insert(CONTENT_TYPE, content_type);
         if !self.raw {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             // The framing is the caller's choice.
@@ -272,7 +289,7 @@ impl Caller {
         if self.trailers && !self.socket {
             headers.insert(TRAILER, HeaderValue::from_static("grpc-status, grpc-message"));
         }
-        headers.extend(self.dropped.clone());
+        headers.extend(self.dropped());
         code.unwrap_or(StatusCode::OK)
     }
 
@@ -323,7 +340,7 @@ impl Caller {
         }
         metadata::tag(&mut headers, self.etag.as_deref());
         self.tell(&mut headers);
-        headers.extend(self.dropped.clone());
+        headers.extend(self.dropped());
         if code == StatusCode::OK && metadata::is_known(&headers, self.condition.as_deref()) {
             return self.bare(StatusCode::NOT_MODIFIED, headers);
         }

@@ -72,13 +72,25 @@ impl Caller {
         metadata::inward(&mut head.headers, context.rest.strip_metadata_prefix)?;
         let content_type = content_type(&head.headers)?.map(str::to_owned);
         let content_type = content_type.as_deref();
-        let inlet = plain(&mut head.headers, inlet)?;
+        // What nobody reads need not be readable.
+        let ignored = context.options.ignore_excess_body && !self.found.takes_body();
+        let inlet = if ignored {
+            head.headers.remove(CONTENT_ENCODING);
+            inlet
+        } else {
+            plain(&mut head.headers, inlet)?
+        };
         let query = head.uri.query().unwrap_or_default();
-        let boundary = content_type.map(multipart::boundary).transpose()?.flatten();
+        let boundary = content_type
+            .filter(|_| !ignored)
+            .map(multipart::boundary)
+            .transpose()?
+            .flatten();
         if self.found.method.client_streaming() {
             let kind = (content_type, boundary.as_deref());
             let options = Rc::new(context.options.clone());
             let mut upload = Upload::new(self.found.clone(), options, query, kind, inlet)?;
+            self.dropping = Some(upload.dropped());
             // Where both sides speak at once, the service may be the first to.
             if !self.is_stream() {
                 upload.look_ahead().await?;

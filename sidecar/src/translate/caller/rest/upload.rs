@@ -6,6 +6,7 @@
 //!  a form             ─► its file, as above; the parts before it are parameters
 //! ```
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context as Poller, Poll};
 
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use mesh_transcode::form::{self, Role};
 use mesh_transcode::multipart::{Event, Multipart, Part};
 use mesh_transcode::split::{Framing, Splitter};
-use mesh_transcode::{Match, Options, Refusal};
+use mesh_transcode::{DROPPED_MAX, Match, Options, Refusal};
 
 use super::socket::at_message;
 use crate::reason::{Reason, Rejection};
@@ -25,6 +26,9 @@ use crate::translate::request::Inlet;
 const UPLOAD_BYTES_MAX: usize = 1 << 20;
 /// Longest text of a form before its file, in bytes.
 const PARAMETERS_BYTES_MAX: usize = 64 << 10;
+
+/// What lenient switches dropped from a stream so far, by message; at most [`DROPPED_MAX`] names.
+pub(super) type Dropped = Rc<RefCell<Vec<String>>>;
 
 /// What a caller streams.
 pub(crate) struct Upload {
@@ -38,6 +42,7 @@ pub(crate) struct Upload {
     /// The first message, where it was read before the service heard of the call.
     ready: Option<Bytes>,
     ended: bool,
+    dropped: Dropped,
 }
 
 enum Source {
@@ -99,7 +104,13 @@ impl Upload {
             first: true,
             ready: None,
             ended: false,
+            dropped: Dropped::default(),
         })
+    }
+
+    /// What is dropped, for whom it will be told.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped.clone()
     }
 
     /// Reads the first message before the service hears of the call, so that a caller who is wrong from the beginning
@@ -223,25 +234,43 @@ impl Upload {
 
     /// One JSON value as a message. What is wrong with it is told by the number of the message and its place in the body.
     fn message(&mut self, json: &[u8]) -> Result<Bytes, Rejection> {
-        let read = if std::mem::take(&mut self.first) {
-            self.found.first_message(&self.query, json, &self.options)
-        } else {
-            self.found.later_message(json, &self.options)
+        let (index, began) = match &self.source {
+            Source::Messages(splitter) => (splitter.messages().saturating_sub(1), splitter.began()),
+            Source::Raw(_) | Source::Form(_) => (0, 0),
         };
-        let Source::Messages(splitter) = &self.source else {
-            return read.map(Bytes::from).map_err(Rejection::from);
-        };
-        read.map(Bytes::from).map_err(|refusal| {
-            let offset = refusal.offset.map(|offset| offset + splitter.began());
-            let index = splitter.messages().saturating_sub(1);
+        self.read(index, json).map(Bytes::from).map_err(|refusal| {
+            let offset = refusal.offset.map(|offset| offset + began);
             at_message(index, Refusal { offset, ..refusal }).into()
         })
     }
 
+    fn read(&mut self, index: u64, json: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let mut reader = if std::mem::take(&mut self.first) {
+            self.found.begin(&self.query, None, &self.options)?
+        } else {
+            self.found.begin_later(&self.options)?
+        };
+        let of_query = reader.dropped().count();
+        reader.push(json)?;
+        let message = reader.finish()?;
+        let mut dropped = self.dropped.borrow_mut();
+        let left = DROPPED_MAX.saturating_sub(dropped.len());
+        let names = reader
+            .dropped()
+            .enumerate()
+            .map(|(at, name)| match at < of_query {
+                true => name.to_owned(),
+                false => format!("[{index}].{name}"),
+            });
+        dropped.extend(names.take(left));
+        Ok(message)
+    }
+
     fn carried(&mut self, content_type: &str, data: &[u8]) -> Result<Bytes, Rejection> {
         let message = if std::mem::take(&mut self.first) {
+            let dropped = &mut self.dropped.borrow_mut();
             self.found
-                .http_body_first(&self.query, content_type, data, &self.options, &mut Vec::new())
+                .http_body_first(&self.query, content_type, data, &self.options, dropped)
         } else {
             self.found.http_body_later("", data, &self.options)
         };
