@@ -55,7 +55,7 @@ enum Mode {
 }
 
 fn main() -> ExitCode {
-    mesh_allocator::give_back_at_once();
+    mesh_allocator::give_back_soon();
     let options = Options::parse();
     if let Some(Mode::Edge(edge)) = &options.mode {
         let config = match edge.config() {
