@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use crate::charset::is_utf8;
 use crate::json::leaf;
 use crate::json::read::{self, Bounds, Machine, Woven};
 use crate::json::write;
@@ -311,16 +312,8 @@ impl std::fmt::Debug for RequestReader {
 
 /// `application/json`, alone or with `charset=utf-8`.
 fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    essence.eq_ignore_ascii_case("application/json")
-        && parts
-            .filter(|part| !part.is_empty())
-            .all(|part| match part.split_once('=') {
-                Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
-                    value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-                }
-                _ => true,
-            })
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+        && is_utf8(content_type)
         && !content_type.contains(',')
 }

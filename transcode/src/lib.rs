@@ -18,6 +18,7 @@
 //! us, and `Any` resets none of them. This crate knows no tokio, hyper or http; no type of prost-reflect is part of its API.
 
 mod bind;
+pub mod charset;
 pub mod connect;
 mod describe;
 pub mod etag;

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::charset::is_utf8;
 use crate::refusal::Refusal;
 
 /// How the messages of a client stream are written.
@@ -34,21 +35,15 @@ impl Framing {
         let Some(content_type) = content_type else {
             return Ok(Framing::Array);
         };
-        let mut parts = content_type.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let utf8 = |part: &str| {
-            part.split_once('=').is_none_or(|(name, value)| {
-                !name.trim().eq_ignore_ascii_case("charset")
-                    || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            })
-        };
+        let media = content_type.split(';').next().unwrap_or_default();
+        let media = media.trim().to_ascii_lowercase();
         let refuse = |message: &str| {
             Err(Refusal {
                 message: message.into(),
                 ..Refusal::unsupported_media_type()
             })
         };
-        if !parts.all(utf8) {
+        if !is_utf8(content_type) {
             return refuse("a stream of messages is UTF-8");
         }
         match media.as_str() {

@@ -5,6 +5,8 @@
 //!  stream  envelopes ─► frames, watched | messages;  envelopes, the last one with error and trailers ◄─ end
 //! ```
 
+mod judge;
+
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
@@ -18,12 +20,14 @@ use super::framed::Framer;
 use super::{Last, Manner, Reply, Waits};
 use crate::coding::Coding;
 use crate::headers::{self, GRPC_ACCEPT_ENCODING, GRPC_ENCODING};
-use crate::reason::{Reason, Rejection};
+use crate::reason::Rejection;
 use crate::translate::codec::{Codec, Encoding, Unopened};
 use crate::translate::envelopes::Envelopes;
 use crate::translate::message::{Framing, bad_answer_frame, strip_grpc};
 use crate::translate::request::{Inlet, Requests};
 use crate::translate::{Context, End, Piece};
+
+pub(crate) use judge::{check_charset, check_form, check_version};
 
 const VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 const STREAM_ENCODING: HeaderName = HeaderName::from_static("connect-content-encoding");
@@ -341,62 +345,10 @@ fn rename(headers: &mut HeaderMap, from: &HeaderName, to: HeaderName) {
     }
 }
 
-/// Judges whether a caller speaks the version that is spoken here, where it tells one.
-///
-/// # Errors
-/// It speaks another.
-pub(crate) fn check_version(head: &Parts) -> Result<(), Rejection> {
-    if head.headers.get_all(VERSION).iter().all(|version| version == "1") {
-        return Ok(());
-    }
-    let message = format!("{VERSION} must be 1");
-    Err(Rejection::new(Reason::RequestUnreadable, message))
-}
-
-/// Judges whether JSON comes in a charset that is read.
-///
-/// # Errors
-/// 415, with what would be taken.
-pub(crate) fn check_charset(form: Form, head: &Parts) -> Result<(), Rejection> {
-    let told = headers::single(&head.headers, &CONTENT_TYPE).unwrap_or_default();
-    let other = told.split(';').skip(1).any(|parameter| {
-        let (name, value) = parameter.split_once('=').unwrap_or_default();
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8")
-    });
-    if !form.json || !other {
-        return Ok(());
-    }
-    let taken = if form.stream {
-        "application/connect+json"
-    } else {
-        "application/json"
-    };
-    let message = format!("JSON is read in UTF-8; send it as {taken}");
-    Err(Rejection::new(Reason::ContentTypeUnknown, message).or_instead(headers::ACCEPT_POST, taken))
-}
-
-/// Judges whether a caller's form is one the method has: streams in envelopes, and nothing else.
-///
-/// # Errors
-/// 415, with what would be taken.
-pub(crate) fn check_form(form: Form, method: &mesh_transcode::Method) -> Result<(), Rejection> {
-    let streams = method.client_streaming() || method.server_streaming();
-    if streams == form.stream {
-        return Ok(());
-    }
-    let taken = if streams {
-        "application/connect+proto, application/connect+json"
-    } else {
-        "application/proto, application/json"
-    };
-    let message = format!("{} takes {}", method.name(), taken.replace(", ", " or "));
-    Err(Rejection::new(Reason::ContentTypeUnknown, message).or_instead(headers::ACCEPT_POST, taken))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
 
     fn of(method: &str, content_type: &str, version: bool) -> Option<(bool, bool)> {
         let mut request = http::Request::builder()
