@@ -1,4 +1,5 @@
-//! One clock for all that waits on a data thread: deadlines of calls to the millisecond, stalls and idleness to the second.
+//! One clock for all that waits on a data thread: deadlines of calls to the millisecond, stalls and idleness to
+//! the second, never early.
 //!
 //! ```text
 //!  calls ───── enter, leave ──► Clock ◄── enter, leave ───── connections (their pulses)
@@ -20,8 +21,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The clock of one data thread.
 pub(crate) struct Clock {
-    began: Instant,
     tick: Cell<Tick>,
+    /// When the next second begins.
+    next_tick: Cell<Instant>,
     calls: RefCell<Slab<Rc<Progress>>>,
     pulses: RefCell<Slab<Rc<Pulse>>>,
     /// When it looks next; a deadline before that has to be told.
@@ -48,8 +50,8 @@ pub(crate) struct Watched {
 impl Clock {
     pub(crate) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
-            began: now,
             tick: Cell::new(0),
+            next_tick: Cell::new(now + SECOND),
             calls: RefCell::default(),
             pulses: RefCell::default(),
             looks_at: Cell::new(now + SECOND),
@@ -112,10 +114,9 @@ impl Clock {
     }
 
     fn look(&self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.began).as_secs();
-        let tick = Tick::try_from(seconds).unwrap_or(Tick::MAX);
-        let is_new = tick != self.tick.replace(tick);
-        let mut next = self.began + SECOND * tick.saturating_add(1);
+        let is_new = self.pass_time(now);
+        let tick = self.tick();
+        let mut next = self.next_tick.get();
         for (_, progress) in self.calls.borrow().iter() {
             match progress.deadline() {
                 Some(deadline) if deadline <= now => progress.ring(progress.late()),
@@ -132,6 +133,21 @@ impl Clock {
             }
         }
         self.looks_at.set(next);
+    }
+
+    /// Whether a second passed since the last one.
+    ///
+    /// Seconds in which this thread did not come to look are not counted: what peers sent meanwhile may wait in their
+    /// sockets, and a thread that was busy must not take its own silence for theirs.
+    fn pass_time(&self, now: Instant) -> bool {
+        let due = self.next_tick.get();
+        if now < due {
+            return false;
+        }
+        self.tick.set(self.tick().saturating_add(1));
+        let in_time = now < due + SECOND;
+        self.next_tick.set(if in_time { due } else { now } + SECOND);
+        true
     }
 }
 
@@ -177,7 +193,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::progress::Alarm;
+    use crate::progress::{Alarm, Bounds};
 
     const LIMITS: Limits = Limits {
         first: 10,
@@ -225,6 +241,27 @@ mod tests {
             (clock.calls.borrow().len(), clock.calls.borrow().capacity()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn seconds_in_which_the_thread_did_not_look_are_nobodys_silence() {
+        let began = Instant::now();
+        let clock = Clock::new(began);
+        let stream = call(&clock);
+        stream.progress.set_bounds(Bounds {
+            unary: false,
+            idle: Some(SECOND),
+        });
+        clock.look(began + Duration::from_millis(6_400));
+        assert_eq!((clock.tick(), rung(&stream)), (1, None));
+        stream.progress.gave(1);
+        stream.progress.asked();
+        clock.look(began + Duration::from_millis(7_399));
+        assert_eq!((clock.tick(), rung(&stream)), (1, None));
+        clock.look(began + Duration::from_millis(7_400));
+        assert_eq!((clock.tick(), rung(&stream)), (2, None));
+        clock.look(began + Duration::from_millis(8_400));
+        assert_eq!((clock.tick(), rung(&stream)), (3, Some(Alarm::StreamIdle)));
     }
 
     #[tokio::test]

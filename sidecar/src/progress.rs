@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::reason::{Reason, Rejection};
-use crate::wire::Tick;
+use crate::wire::{self, Tick};
 
 /// A caller that owes a body and sends no byte of it for so many seconds.
 const BODY_STALL: Tick = 30;
@@ -233,7 +233,7 @@ impl Progress {
     }
 
     fn due(&self, now: Tick) -> Option<Alarm> {
-        let passed = |since: Tick, bound: Tick| now.saturating_sub(since) >= bound;
+        let passed = |since: Tick, bound: Tick| wire::passed(since, now, bound);
         let Bounds { unary, idle } = self.bounds.get();
         if let Some(since) = self.owes.get() {
             // A stream may be silent once it has begun; before that, on either side, silence is a caller that forgot.
@@ -249,7 +249,7 @@ impl Progress {
         if self.given.get().is_some_and(|since| passed(since, WRITE_STALL)) {
             return Some(Alarm::WriteStall);
         }
-        let idle = idle.map(|idle| Tick::try_from(idle.as_secs()).unwrap_or(Tick::MAX).max(1));
+        let idle = idle.map(|idle| Tick::try_from(idle.as_millis().div_ceil(1_000)).unwrap_or(Tick::MAX));
         idle.filter(|bound| passed(self.moved.get(), *bound))
             .map(|_| Alarm::StreamIdle)
     }
@@ -275,7 +275,8 @@ mod tests {
         idle: Some(STREAM_IDLE_DEFAULT),
     };
 
-    /// When a clock rings, and for what, for a call to which this happens in these seconds.
+    /// When a clock rings, and for what, for a call to which this happens in these seconds: in the second after
+    /// the bound.
     fn rings(bounds: Bounds, happen: impl Fn(&Progress, Tick, &Context<'_>)) -> Option<(Tick, Alarm)> {
         let progress = Progress::new(0);
         progress.set_bounds(bounds);
@@ -295,7 +296,7 @@ mod tests {
             }
             progress.waits_for_caller(cx);
         };
-        assert_eq!(rings(UNARY, stops), Some((35, Alarm::BodyStall)));
+        assert_eq!(rings(UNARY, stops), Some((36, Alarm::BodyStall)));
     }
 
     #[test]
@@ -317,14 +318,14 @@ mod tests {
     #[test]
     fn a_stream_that_never_began_is_given_up_but_one_that_was_answered_may_be_silent() {
         let silent = |progress: &Progress, _: Tick, cx: &Context<'_>| progress.waits_for_caller(cx);
-        assert_eq!(rings(STREAM, silent), Some((30, Alarm::BodyStall)));
+        assert_eq!(rings(STREAM, silent), Some((31, Alarm::BodyStall)));
         let answered = |progress: &Progress, now: Tick, cx: &Context<'_>| {
             progress.waits_for_caller(cx);
             if now == 1 {
                 progress.answered();
             }
         };
-        assert_eq!(rings(STREAM, answered), Some((301, Alarm::StreamIdle)));
+        assert_eq!(rings(STREAM, answered), Some((302, Alarm::StreamIdle)));
         let lifted = Bounds { idle: None, ..STREAM };
         assert_eq!(rings(lifted, answered), None);
     }
@@ -336,7 +337,7 @@ mod tests {
                 progress.gave(100);
             }
         };
-        assert_eq!(rings(UNARY, stuck), Some((70, Alarm::WriteStall)));
+        assert_eq!(rings(UNARY, stuck), Some((71, Alarm::WriteStall)));
         let slow = |progress: &Progress, now: Tick, _: &Context<'_>| {
             if now.is_multiple_of(100) {
                 progress.gave(100);

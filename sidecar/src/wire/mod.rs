@@ -16,4 +16,4 @@ mod gather;
 mod pulse;
 
 pub(crate) use gather::{Driver, Ended, Wire, wire};
-pub(crate) use pulse::{KeepAlive, Limits, Order, Pulse, Tick};
+pub(crate) use pulse::{KeepAlive, Limits, Order, Pulse, Tick, passed};

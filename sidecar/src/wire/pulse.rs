@@ -11,8 +11,14 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
 
-/// Seconds since the thread began.
+/// Seconds that a thread has counted.
 pub(crate) type Tick = u32;
+
+/// Whether a bound of so many seconds is over. The second in which it began was not a whole one, so it rings up to a
+/// second late, and never early.
+pub(crate) fn passed(since: Tick, now: Tick, bound: Tick) -> bool {
+    now.saturating_sub(since) > bound
+}
 
 /// Bounds of a connection, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +153,14 @@ impl Pulse {
     /// Looks at the clocks; whoever drives the connection is woken when something is due.
     pub(crate) fn sweep(&self, now: Tick) {
         self.now.set(now);
-        let since = |then: Tick| now.saturating_sub(then);
-        if !self.begun.get() && since(self.opened) >= self.limits.first {
+        let over = |since: Tick, bound: Tick| passed(since, now, bound);
+        if !self.begun.get() && over(self.opened, self.limits.first) {
             return self.give(Order::Cut("said nothing"));
         }
         if self
             .unsent_since
             .get()
-            .is_some_and(|then| since(then) >= self.limits.write_stall)
+            .is_some_and(|then| over(then, self.limits.write_stall))
         {
             return self.give(Order::Cut("takes nothing that is sent"));
         }
@@ -162,13 +168,13 @@ impl Pulse {
             return self.give(order);
         }
         if let Some(told) = self.told_at.get() {
-            if since(told) >= self.limits.grace {
+            if over(told, self.limits.grace) {
                 self.give(Order::Cut("calls did not end after it was told to go"));
             }
             return;
         }
-        let is_idle = self.calls.get() == 0 && since(self.last_call.get()) >= self.limits.idle;
-        if is_idle || since(self.opened) >= self.limits.age {
+        let is_idle = self.calls.get() == 0 && over(self.last_call.get(), self.limits.idle);
+        if is_idle || over(self.opened, self.limits.age) {
             self.tell_to_go();
         }
     }
@@ -177,10 +183,10 @@ impl Pulse {
     fn sign_of_life(&self, now: Tick) -> Option<Order> {
         let KeepAlive { busy, idle, timeout } = self.limits.keep_alive?;
         if let Some(asked) = self.asked_at.get() {
-            return (now.saturating_sub(asked) >= timeout).then_some(Order::Cut("gives no sign of life"));
+            return passed(asked, now, timeout).then_some(Order::Cut("gives no sign of life"));
         }
         let patience = if self.calls.get() > 0 { busy } else { idle };
-        (now.saturating_sub(self.heard_at.get()) >= patience).then(|| {
+        passed(self.heard_at.get(), now, patience).then(|| {
             self.asked_at.set(Some(now));
             Order::Ping
         })
@@ -220,7 +226,8 @@ mod tests {
         drains: true,
     };
 
-    /// The first order of a connection to which this happens in these seconds, and when it is given.
+    /// The first order of a connection to which this happens in these seconds, and when it is given: in the second
+    /// after the bound.
     fn first_order(last: Tick, happen: impl Fn(&Pulse, Tick)) -> Option<(Tick, Order)> {
         let pulse = Pulse::new(LIMITS, 0);
         let cx = Context::from_waker(Waker::noop());
@@ -235,7 +242,7 @@ mod tests {
     fn whoever_says_nothing_is_cut_after_ten_seconds() {
         assert_eq!(
             first_order(100, |_, _| {}),
-            Some((10, Order::Cut("said nothing")))
+            Some((11, Order::Cut("said nothing")))
         );
     }
 
@@ -243,7 +250,7 @@ mod tests {
     fn a_connection_without_calls_is_told_to_go_and_closed_in_time() {
         assert_eq!(
             first_order(1_000, |pulse, _| pulse.begin()),
-            Some((300, Order::GoAway))
+            Some((301, Order::GoAway))
         );
         // A call every now and then keeps it.
         let busy = |pulse: &Pulse, now: Tick| {
@@ -253,8 +260,8 @@ mod tests {
                 pulse.call_ended();
             }
         };
-        assert_eq!(first_order(1_799, busy), None);
-        assert_eq!(first_order(2_000, busy), Some((1_800, Order::GoAway)));
+        assert_eq!(first_order(1_800, busy), None);
+        assert_eq!(first_order(2_000, busy), Some((1_801, Order::GoAway)));
     }
 
     #[test]
@@ -271,7 +278,7 @@ mod tests {
             .take(2)
             .collect();
         let cut = Order::Cut("calls did not end after it was told to go");
-        assert_eq!(orders, [(1_800, Order::GoAway), (1_830, cut)]);
+        assert_eq!(orders, [(1_801, Order::GoAway), (1_832, cut)]);
     }
 
     #[test]
@@ -302,9 +309,9 @@ mod tests {
             seen
         };
         let cut = Order::Cut("gives no sign of life");
-        assert_eq!(orders(true, false)[..2], [(10, Order::Ping), (30, cut)]);
-        assert_eq!(orders(false, false)[..2], [(30, Order::Ping), (50, cut)]);
-        assert_eq!(orders(true, true), [10, 20, 30].map(|now| (now, Order::Ping)));
+        assert_eq!(orders(true, false)[..2], [(11, Order::Ping), (32, cut)]);
+        assert_eq!(orders(false, false)[..2], [(31, Order::Ping), (52, cut)]);
+        assert_eq!(orders(true, true), [11, 22, 33].map(|now| (now, Order::Ping)));
     }
 
     #[test]
@@ -319,7 +326,7 @@ mod tests {
         };
         assert_eq!(
             first_order(299, stuck),
-            Some((80, Order::Cut("takes nothing that is sent")))
+            Some((81, Order::Cut("takes nothing that is sent")))
         );
         let slow = |pulse: &Pulse, now: Tick| {
             pulse.begin();
