@@ -18,6 +18,7 @@ use crate::leftover::CallerBody;
 use crate::progress::Progress;
 use crate::reason::Rejection;
 use crate::translate::{Answering, AskingBody};
+use crate::upstream::again::Again;
 use crate::upstream::{self, Answer};
 
 /// Any failure of a body.
@@ -33,6 +34,8 @@ pub(crate) enum RequestBody {
     Incoming(CallerBody, Rc<Progress>),
     /// Translated as it comes.
     Asking(Box<AskingBody>),
+    /// Sent before, to somebody who did not look at it.
+    Again(Box<Again>),
 }
 
 impl Body for RequestBody {
@@ -52,6 +55,7 @@ impl Body for RequestBody {
             }
             RequestBody::Incoming(body, progress) => poll_request(body, progress, cx),
             RequestBody::Asking(body) => body.poll_frame(cx),
+            RequestBody::Again(body) => body.poll_frame(cx),
         }
     }
 
@@ -61,6 +65,7 @@ impl Body for RequestBody {
             RequestBody::Full(first, then) => first.is_empty() && then.is_empty(),
             RequestBody::Incoming(body, _) => body.is_end_stream(),
             RequestBody::Asking(body) => body.is_over(),
+            RequestBody::Again(body) => body.is_over(),
         }
     }
 
@@ -69,7 +74,7 @@ impl Body for RequestBody {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Full(first, then) => SizeHint::with_exact((first.len() + then.len()) as u64),
             RequestBody::Incoming(body, _) => body.size_hint(),
-            RequestBody::Asking(_) => SizeHint::default(),
+            RequestBody::Asking(_) | RequestBody::Again(_) => SizeHint::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,9 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -30,8 +34,12 @@ type Told = Arc<Mutex<Vec<String>>>;
 struct Http2 {
     stream: TcpStream,
     told: Told,
-    /// Streams that wait, until the connection says that it closes.
-    held: Vec<u32>,
+    /// Whether no connection was there before this one.
+    is_first: bool,
+    /// The stream that is answered when `AFTER` was asked for.
+    held: Option<u32>,
+    /// What came of each request.
+    begun: HashMap<u32, Vec<u8>>,
 }
 
 impl Http2 {
@@ -59,30 +67,53 @@ impl Http2 {
         }
     }
 
-    fn asked(&mut self, id: u32, message: &[u8]) {
-        let symbol = String::from_utf8_lossy(message.get(7..).unwrap_or_default()).into_owned();
-        self.told.lock().unwrap().push(format!("asked {symbol}"));
-        match symbol.as_str() {
+    fn reset(&mut self, id: u32, code: u32) {
+        self.frame(RST_STREAM, 0, id, &code.to_be_bytes());
+    }
+
+    fn tell(&self, what: String) {
+        self.told.lock().unwrap().push(what);
+    }
+
+    fn asked(&mut self, id: u32, symbol: &str) {
+        self.tell(format!("asked {symbol}"));
+        match symbol {
             "TEN" => {
                 self.interim(id, 10);
                 self.answer(id);
             }
             "ELEVEN" => self.interim(id, 11),
-            "HELD" => self.held.push(id),
-            // Those that were there first are the last that are answered here.
-            "CLOSES" => {
-                let last = self.held.iter().max().copied().unwrap_or_default();
+            // Once it is whole.
+            "LATE" => {}
+            "HELD" => self.held = Some(id),
+            // The one that was there first is the last that is answered here, later.
+            "CLOSES" if self.is_first => {
+                let last = self.held.unwrap_or_default();
                 self.frame(GOAWAY, 0, 0, &[&last.to_be_bytes()[..], &[0; 4]].concat());
-                for id in std::mem::take(&mut self.held) {
-                    self.answer(id);
-                }
+                let mut later = Http2 {
+                    stream: self.stream.try_clone().unwrap(),
+                    told: self.told.clone(),
+                    is_first: true,
+                    held: None,
+                    begun: HashMap::new(),
+                };
+                std::thread::spawn(move || {
+                    eventually("the other call", || {
+                        (asked(&later.told, "AFTER") == 1).then_some(())
+                    });
+                    later.answer(last);
+                });
             }
+            "REFUSED" if asked(&self.told, "REFUSED") == 1 => self.reset(id, REFUSED_STREAM),
+            "NEVER" => self.reset(id, REFUSED_STREAM),
+            "BROKEN" => self.reset(id, INTERNAL_ERROR),
             _ => self.answer(id),
         }
     }
 
     fn serve(&mut self) -> std::io::Result<()> {
-        self.told.lock().unwrap().push("connection".into());
+        self.is_first = counted(&self.told, "connection") == 0;
+        self.tell("connection".into());
         self.stream.read_exact(&mut [0; PREFACE_BYTES])?;
         self.frame(SETTINGS, 0, 0, &[]);
         loop {
@@ -95,16 +126,51 @@ impl Http2 {
             match (head[3], head[4]) {
                 (SETTINGS, 0) => self.frame(SETTINGS, ACK, 0, &[]),
                 (PING, 0) => self.frame(PING, ACK, 0, &payload),
-                // A request is one message, which comes in one frame.
-                (DATA, _) if !payload.is_empty() => self.asked(id, &payload),
+                (DATA, flags) => {
+                    if length > 0 {
+                        self.frame(WINDOW_UPDATE, 0, 0, &length.to_be_bytes());
+                        self.frame(WINDOW_UPDATE, 0, id, &length.to_be_bytes());
+                    }
+                    let message = self.begun.entry(id).or_default();
+                    let before = symbol(message);
+                    message.extend_from_slice(&payload);
+                    let (now, bytes) = (symbol(message), message.len());
+                    if flags & END_STREAM != 0 {
+                        self.tell(format!("whole {bytes}"));
+                        if now.as_deref() == Some("LATE") {
+                            self.reset(id, REFUSED_STREAM);
+                        }
+                    }
+                    if let Some(symbol) = now.filter(|_| before.is_none()) {
+                        self.asked(id, &symbol);
+                    }
+                }
                 (RST_STREAM, _) => {
                     let code = u32::from_be_bytes(payload[..4].try_into().unwrap());
-                    self.told.lock().unwrap().push(format!("reset {code}"));
+                    self.tell(format!("reset {code}"));
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// The symbol that a request is about, once it has come: its first field, behind the head of its frame.
+fn symbol(message: &[u8]) -> Option<String> {
+    let (length, text) = message.get(6..)?.split_first()?;
+    let text = text.get(..usize::from(*length))?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// How often this was told.
+fn counted(told: &Told, what: &str) -> usize {
+    let told = told.lock().unwrap();
+    told.iter().filter(|line| *line == what).count()
+}
+
+/// How often this symbol was asked for.
+fn asked(told: &Told, symbol: &str) -> usize {
+    counted(told, &format!("asked {symbol}"))
 }
 
 /// A listener each of whose connections is served on a thread of its own, for as long as it lives.
@@ -147,7 +213,9 @@ fn http2() -> (Sidecar, Folder, Told) {
             let mut service = Http2 {
                 stream: stream.unwrap(),
                 told: telling.clone(),
-                held: Vec::new(),
+                is_first: false,
+                held: None,
+                begun: HashMap::new(),
             };
             std::thread::spawn(move || service.serve());
         }
@@ -158,6 +226,16 @@ fn http2() -> (Sidecar, Folder, Told) {
 
 fn quote(edge: &Sidecar, symbol: &str) -> Answer {
     edge.get(&format!("/v1/quotes/{symbol}")).call()
+}
+
+/// An order with a price of so many digits.
+fn order(edge: &Sidecar, symbol: &str, digits: usize) -> Answer {
+    // In this order, in which it is also sent.
+    let order = format!(
+        r#"{{"symbol": "{symbol}", "limitPrice": "{}"}}"#,
+        "1".repeat(digits)
+    );
+    edge.get("/v1/orders").post(&order).call()
 }
 
 #[track_caller]
@@ -176,8 +254,7 @@ fn a_service_may_send_ten_interim_answers_and_one_more_ends_its_call_and_no_othe
         told.lock().unwrap().contains(&"reset 8".into()).then_some(())
     });
     is_answered(&quote(&edge, "TEN"));
-    let connections = |told: &[String]| told.iter().filter(|line| *line == "connection").count();
-    assert_eq!(connections(&told.lock().unwrap()), 1, "{told:?}");
+    assert_eq!(counted(&told, "connection"), 1, "{told:?}");
 }
 
 #[test]
@@ -211,28 +288,59 @@ fn a_service_over_http_1_1_may_send_ten_interim_answers_and_not_one_more() {
 }
 
 #[test]
-fn calls_that_a_closing_connection_still_answers_end_well_and_those_after_them_are_sent_once() {
+fn a_call_after_the_last_that_a_closing_connection_answers_is_sent_again_and_those_before_end_well() {
     let (edge, _folder, told) = http2();
-    let asked = |symbol: &str| {
-        let wanted = format!("asked {symbol}");
-        let told = told.lock().unwrap();
-        told.iter().filter(|line| **line == wanted).count()
-    };
     let held = std::thread::scope(|scope| {
         let held = scope.spawn(|| quote(&edge, "HELD"));
-        eventually("a call is under way", || (asked("HELD") == 1).then_some(()));
-        quote(&edge, "CLOSES").is_refused(503, "upstream_reset");
+        eventually("a call is under way", || {
+            (asked(&told, "HELD") == 1).then_some(())
+        });
+        is_answered(&quote(&edge, "CLOSES"));
+        // The first connection still has its call, and is given no other.
+        is_answered(&quote(&edge, "AFTER"));
         held.join().unwrap()
     });
     is_answered(&held);
-    // Whoever sent it knows best whether it may be sent again.
-    assert_eq!(asked("CLOSES"), 1);
-    is_answered(&quote(&edge, "ACME"));
-    let connections = told
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|line| *line == "connection")
-        .count();
-    assert_eq!(connections, 2, "{told:?}");
+    let counts = ["HELD", "CLOSES", "AFTER"].map(|symbol| asked(&told, symbol));
+    assert_eq!(counts, [1, 2, 1], "{told:?}");
+    assert_eq!(counted(&told, "connection"), 2, "{told:?}");
+}
+
+#[test]
+fn a_call_that_a_service_refuses_unseen_is_sent_again_once_and_whole() {
+    let (edge, _folder, told) = http2();
+    is_answered(&quote(&edge, "REFUSED"));
+    assert_eq!(asked(&told, "REFUSED"), 2, "{told:?}");
+    quote(&edge, "NEVER").is_refused(503, "upstream_reset");
+    assert_eq!(asked(&told, "NEVER"), 2, "{told:?}");
+
+    // In the middle of it, and at its end.
+    for symbol in ["REFUSED", "LATE"] {
+        let (edge, _folder, told) = http2();
+        let answer = order(&edge, symbol, 60_000);
+        match symbol {
+            "LATE" => answer.is_refused(503, "upstream_reset"),
+            _ => assert_eq!(answer.json(), json!({"id": "ACME"}), "{answer:?}"),
+        }
+        assert_eq!(asked(&told, symbol), 2, "{told:?}");
+        let told = told.lock().unwrap();
+        let whole: Vec<usize> = told
+            .iter()
+            .filter_map(|line| line.strip_prefix("whole ")?.parse().ok())
+            .collect();
+        assert!(
+            whole.iter().all(|bytes| *bytes == whole[0] && *bytes > 60_000),
+            "{told:?}"
+        );
+        assert!(!whole.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn a_call_that_was_looked_at_or_is_too_large_to_keep_is_sent_once() {
+    let (edge, _folder, told) = http2();
+    quote(&edge, "BROKEN").is_refused(503, "upstream_reset");
+    assert_eq!(asked(&told, "BROKEN"), 1, "{told:?}");
+    order(&edge, "LATE", 100_000).is_refused(503, "upstream_reset");
+    assert_eq!(asked(&told, "LATE"), 1, "{told:?}");
 }

@@ -7,16 +7,20 @@ use std::time::Instant;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Request, Response};
+use hyper::client::conn::http1::SendRequest;
 use mesh_proto::domain::{Balance, Retry};
 use mesh_proto::name::ServiceName;
 
 use super::balance::choose;
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, Ready};
+use super::http2::Lease;
 use super::interim::Watch;
 use super::{Answer, http2};
 use crate::body::{BoxError, RequestBody};
 use crate::call::Call;
+use crate::deadline;
+use crate::headers::GRPC_TIMEOUT;
 use crate::reason::{Reason, Rejection};
 use crate::worker::Worker;
 
@@ -39,7 +43,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Sends a request to an instance, to another one if it cannot be connected to.
+    /// Sends a request to an instance. Where that cannot be connected to, or says that it did not look at the request, the
+    /// request goes to another one, as long as there are tries and the budget has some.
     ///
     /// # Errors
     /// No instance took it.
@@ -52,11 +57,16 @@ impl Cluster {
     ) -> Result<Response<Answer>, Rejection> {
         self.budget.borrow_mut().earn();
         let mut request = Request::from_parts(head, body);
-        let mut tried: Vec<usize> = Vec::new();
+        let (mut tried, mut unreachable) = (Vec::new(), Vec::new());
         let mut stale = 0;
         let mut failed = None;
         loop {
-            let Some(at) = self.pick(worker, &tried) else {
+            let is_last = u32::try_from(tried.len() + 1).unwrap_or(u32::MAX) >= self.retry.attempts;
+            // One that only refused the request may take it the next time, if there is no other.
+            let at = self
+                .pick(worker, &tried)
+                .or_else(|| self.pick(worker, &unreachable));
+            let Some(at) = at else {
                 return Err(failed.unwrap_or_else(|| {
                     Rejection::new(
                         Reason::NoInstance,
@@ -66,57 +76,88 @@ impl Cluster {
             };
             let endpoint = &self.endpoints[at];
             let mut held = endpoint.hold();
-            let ready = match endpoint.ready(worker, &mut held).await {
-                Ok(ready) => ready,
-                Err(why) => {
-                    tried.push(at);
-                    call.instance = Some(held);
-                    let message = format!("no instance of {} could be connected to", self.service);
-                    let rejection = Rejection::new(Reason::ConnectFailed, message).with_detail(why);
-                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    if tries >= self.retry.attempts || !self.budget.borrow_mut().spend(Instant::now()) {
-                        return Err(rejection);
-                    }
-                    failed = Some(rejection);
-                    worker.metrics.retried(self.service.as_str());
-                    continue;
-                }
-            };
+            let ready = endpoint.ready(worker, &mut held).await;
             call.instance = Some(held);
-            let closing = match ready {
-                Ready::Http2(mut sender) => {
-                    if let Err(error) = http2::ready(&mut sender).await {
-                        (request, error.to_string())
-                    } else {
-                        let (head, body) = request.into_parts();
-                        let sending =
-                            http2::send(&mut sender, head, body).map_err(|error| self.reset(&error))?;
-                        let answered = sending.await.map_err(|error| self.reset(&*error))?;
-                        return Ok(answered.map(Answer::Http2));
-                    }
+            let outcome = match ready {
+                Err(why) => {
+                    unreachable.push(at);
+                    let message = format!("no instance of {} could be connected to", self.service);
+                    let why = Rejection::new(Reason::ConnectFailed, message).with_detail(why);
+                    Outcome::Unseen(why, Some(request))
                 }
-                Ready::Http1(mut sender) => {
-                    let watch = Watch::over(&mut request);
-                    let answered = watch.wait(sender.try_send_request(request)).await;
-                    match answered.map_err(|error| self.reset(&error))? {
-                        Ok(response) => {
-                            endpoint.give_back(sender);
-                            return Ok(response.map(Answer::Http1));
-                        }
-                        Err(mut error) => match error.take_message() {
-                            Some(unsent) => (unsent, error.into_error().to_string()),
-                            None => return Err(self.reset(&error.into_error())),
-                        },
+                Ok(Ready::Http2(lease)) => self.over_http2(lease, request, !is_last).await?,
+                Ok(Ready::Http1(sender)) => self.over_http1(endpoint, sender, request).await?,
+            };
+            request = match outcome {
+                Outcome::Answered(answer) => return Ok(answer),
+                // The connection was closing under our hands.
+                Outcome::Unsent(why, unsent) => {
+                    stale += 1;
+                    if stale > STALE_CONNECTIONS_MAX {
+                        return Err(self.reset(&*why));
                     }
+                    unsent
+                }
+                Outcome::Unseen(why, again) => {
+                    tried.push(at);
+                    let Some(mut again) =
+                        again.filter(|_| !is_last && self.budget.borrow_mut().spend(Instant::now()))
+                    else {
+                        return Err(why);
+                    };
+                    if let Some(deadline) = call.deadline {
+                        let left = deadline::header(deadline, Instant::now());
+                        again.headers_mut().insert(GRPC_TIMEOUT, left);
+                    }
+                    failed = Some(why);
+                    worker.metrics.retried(self.service.as_str());
+                    again
                 }
             };
-            // Nothing was sent: the connection was closing under our hands.
-            let (unsent, why) = closing;
-            stale += 1;
-            if stale > STALE_CONNECTIONS_MAX {
-                return Err(self.reset(&*BoxError::from(why)));
+        }
+    }
+
+    /// `keep`: so much of the request that it can be sent again.
+    async fn over_http2(
+        &self,
+        mut lease: Lease,
+        request: Request<RequestBody>,
+        keep: bool,
+    ) -> Result<Outcome, Rejection> {
+        if let Err(error) = lease.ready().await {
+            return Ok(Outcome::Unsent(error.into(), request));
+        }
+        let (head, body) = request.into_parts();
+        let again = keep.then(|| copy(&head));
+        let mut sending = lease.send(head, body, keep).map_err(|error| self.reset(&error))?;
+        match (&mut sending).await {
+            Ok(answer) => Ok(Outcome::Answered(answer.map(Answer::Http2))),
+            Err(error) if http2::is_unseen(&*error) => {
+                let again = again.zip(sending.body_again());
+                let again = again.map(|(head, body)| Request::from_parts(head, body));
+                Ok(Outcome::Unseen(self.reset(&*error), again))
             }
-            request = unsent;
+            Err(error) => Err(self.reset(&*error)),
+        }
+    }
+
+    async fn over_http1(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        mut sender: SendRequest<RequestBody>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Outcome, Rejection> {
+        let watch = Watch::over(&mut request);
+        let answered = watch.wait(sender.try_send_request(request)).await;
+        match answered.map_err(|error| self.reset(&error))? {
+            Ok(answer) => {
+                endpoint.give_back(sender);
+                Ok(Outcome::Answered(answer.map(Answer::Http1)))
+            }
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => Ok(Outcome::Unsent(error.into_error().into(), unsent)),
+                None => Err(self.reset(&error.into_error())),
+            },
         }
     }
 
@@ -152,6 +193,25 @@ impl Cluster {
             })
             .or_else(|| choose(algorithm, self.endpoints.len(), turn, dice, |at| usable(at, true)))
     }
+}
+
+/// What became of a request that went to one instance.
+enum Outcome {
+    Answered(Response<Answer>),
+    /// Nothing of it was sent. Costs no try.
+    Unsent(BoxError, Request<RequestBody>),
+    /// No service looked at it; with the request, if it can be sent again.
+    Unseen(Rejection, Option<Request<RequestBody>>),
+}
+
+/// The head of a request once more, without what the library keeps in it.
+fn copy(head: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
+    copy
 }
 
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {

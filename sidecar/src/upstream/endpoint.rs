@@ -9,14 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use hyper::client::conn::http1;
 use mesh_proto::name::ServiceName;
 
 use super::balance::Load;
 use super::connect::{self, Dial};
-use super::http2::Line;
+use super::http2::{Lease, Line};
 use crate::body::RequestBody;
 use crate::wire::Pulse;
 use crate::worker::Worker;
@@ -81,7 +79,7 @@ impl Drop for Held {
 
 /// A connection that is ready to take a request.
 pub(crate) enum Ready {
-    Http2(SendRequest<Bytes>),
+    Http2(Lease),
     Http1(http1::SendRequest<RequestBody>),
 }
 
@@ -132,19 +130,19 @@ impl Endpoint {
         if self.key.dial == Dial::Http1 {
             return self.ready_http1(worker).await.map(Ready::Http1);
         }
-        if let Some(sender) = self.open_line(held, STREAMS_PER_CONNECTION) {
-            return Ok(Ready::Http2(sender));
+        if let Some(lease) = self.open_line(held, STREAMS_PER_CONNECTION) {
+            return Ok(Ready::Http2(lease));
         }
         let asked = Instant::now();
         let _turn = self.connecting.lock().await;
         // Somebody may have connected, or failed to, while we waited for our turn.
-        if let Some(sender) = self.open_line(held, STREAMS_PER_CONNECTION) {
-            return Ok(Ready::Http2(sender));
+        if let Some(lease) = self.open_line(held, STREAMS_PER_CONNECTION) {
+            return Ok(Ready::Http2(lease));
         }
         if self.lines.borrow().len() >= CONNECTIONS_MAX
-            && let Some(sender) = self.open_line(held, u32::MAX)
+            && let Some(lease) = self.open_line(held, u32::MAX)
         {
-            return Ok(Ready::Http2(sender));
+            return Ok(Ready::Http2(lease));
         }
         if let Some((_, why)) = self.last_failure.borrow().as_ref().filter(|(at, _)| *at >= asked) {
             return Err(why.clone());
@@ -179,7 +177,7 @@ impl Endpoint {
         });
     }
 
-    fn open_line(&self, held: &mut Held, streams_max: u32) -> Option<SendRequest<Bytes>> {
+    fn open_line(&self, held: &mut Held, streams_max: u32) -> Option<Lease> {
         let mut lines = self.lines.borrow_mut();
         lines.retain(|line| !line.is_gone());
         let line = lines
@@ -191,7 +189,7 @@ impl Endpoint {
         if let Some(before) = held.line.replace(line.pulse.clone()) {
             before.call_ended();
         }
-        Some(line.sender())
+        Some(line.lease())
     }
 
     fn outcome<T>(&self, worker: &Worker, result: Result<T, String>) -> Result<T, String> {

@@ -2,7 +2,7 @@
 //! is spawned for it.
 //!
 //! ```text
-//!  send ─► Sending: the request's body ─► stream, until the head of the answer is there
+//!  Lease ─► Sending: the request's body ─► stream, until the head of the answer is there
 //!            └► Exchange: what is left of the request ─► stream, and the answer's pieces ◄─ stream
 //! ```
 
@@ -20,6 +20,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::again::Kept;
 use super::interim::{INTERIM_MAX, TooMany};
 use crate::body::{BoxError, RequestBody};
 use crate::clock::Clock;
@@ -103,8 +104,56 @@ impl Line {
     }
 
     /// A handle to send one request with.
-    pub(crate) fn sender(&self) -> SendRequest<Bytes> {
-        self.sender.clone()
+    pub(crate) fn lease(&self) -> Lease {
+        Lease {
+            sender: self.sender.clone(),
+            gone: self.gone.clone(),
+        }
+    }
+}
+
+/// Room for one request on a connection.
+pub(crate) struct Lease {
+    sender: SendRequest<Bytes>,
+    gone: Rc<Cell<bool>>,
+}
+
+impl Lease {
+    /// Waits until the connection takes a request.
+    ///
+    /// # Errors
+    /// It is closing, and is not offered again; nothing was sent.
+    pub(crate) async fn ready(&mut self) -> Result<(), h2::Error> {
+        let ready = std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await;
+        if ready.is_err() {
+            self.gone.set(true);
+        }
+        ready
+    }
+
+    /// Sends a request on a connection that is [`ready`](Self::ready). `keep`: so much of it that it can be sent again.
+    ///
+    /// # Errors
+    /// The request cannot be sent as it is.
+    pub(crate) fn send(mut self, head: Parts, body: RequestBody, keep: bool) -> Result<Sending, h2::Error> {
+        let is_whole = body.is_end_stream();
+        let (response, stream) = self
+            .sender
+            .send_request(Request::from_parts(head, ()), is_whole)?;
+        let pump = Pump {
+            body: (!is_whole).then_some(body),
+            kept: keep.then(Kept::default),
+            stream,
+            begun: false,
+            is_stopped: false,
+            is_over: false,
+        };
+        Ok(Sending {
+            response,
+            pump: Some(pump),
+            polled: false,
+            interim: 0,
+        })
     }
 }
 
@@ -130,39 +179,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.connection).poll(cx)
     }
-}
-
-/// Waits until a connection takes a request.
-///
-/// # Errors
-/// It is closing; nothing was sent.
-pub(crate) async fn ready(sender: &mut SendRequest<Bytes>) -> Result<(), h2::Error> {
-    std::future::poll_fn(|cx| sender.poll_ready(cx)).await
-}
-
-/// Sends a request on a connection that is [`ready`].
-///
-/// # Errors
-/// The request cannot be sent as it is, or the connection closed.
-pub(crate) fn send(
-    sender: &mut SendRequest<Bytes>,
-    head: Parts,
-    body: RequestBody,
-) -> Result<Sending, h2::Error> {
-    let is_whole = body.is_end_stream();
-    let (response, stream) = sender.send_request(Request::from_parts(head, ()), is_whole)?;
-    let pump = Pump {
-        body: (!is_whole).then_some(body),
-        stream,
-        begun: false,
-        is_over: false,
-    };
-    Ok(Sending {
-        response,
-        pump: Some(pump),
-        polled: false,
-        interim: 0,
-    })
 }
 
 /// A request under way whose answer has not begun.
@@ -193,16 +209,33 @@ impl Future for Sending {
             }
         }
         let response = ready!(Pin::new(&mut this.response).poll(cx))?;
-        let pump = this.pump.take();
-        let Some(pump) = pump else {
+        let Some(mut pump) = this.pump.take() else {
             return Poll::Ready(Err("the answer was already taken".into()));
         };
+        pump.seen();
         Poll::Ready(Ok(response.map(|stream| Exchange {
             stream,
             pump,
             at: At::Data,
         })))
     }
+}
+
+impl Sending {
+    /// The body of a request that failed, whole, if it was kept.
+    pub(crate) fn body_again(&mut self) -> Option<RequestBody> {
+        let pump = self.pump.as_mut()?;
+        Some(pump.kept.take()?.again(pump.body.take()))
+    }
+}
+
+/// Whether a request failed before the service looked at it: it says so of the stream, or closes the connection and names a
+/// last stream before this one (RFC 9113 6.8, 8.7). The library gives a peer's GOAWAY as the failure of exactly those.
+pub(crate) fn is_unseen(error: &(dyn Error + 'static)) -> bool {
+    let refused = |error: &h2::Error| error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    error
+        .downcast_ref::<h2::Error>()
+        .is_some_and(|error| error.is_remote() && (error.is_go_away() || refused(error)))
 }
 
 /// Why an answer was refused on this side of the connection, if it was. The library ends the stream where headers or trailers
@@ -311,8 +344,12 @@ impl Exchange {
 struct Pump {
     /// Nothing once all was sent.
     body: Option<RequestBody>,
+    /// What was sent of it, until the answer begins.
+    kept: Option<Kept>,
     stream: SendStream<Bytes>,
     begun: bool,
+    /// The stream takes no more of it.
+    is_stopped: bool,
     is_over: bool,
 }
 
@@ -326,21 +363,44 @@ impl Drop for Pump {
 
 impl Pump {
     /// Sends what there is and has room.
+    ///
+    /// # Errors
+    /// The body failed; the stream was reset. Failures of the stream are told by the answer.
     fn poll_some(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
-        match self.poll(cx) {
-            Poll::Ready(done) => {
-                self.body = None;
-                done
+        let Poll::Ready(done) = self.poll(cx) else {
+            return Ok(());
+        };
+        match done {
+            Ok(Sent::Whole) => self.body = None,
+            Ok(Sent::NoMore) => {
+                self.is_stopped = true;
+                self.let_go();
             }
-            Poll::Pending => Ok(()),
+            Err(error) => {
+                self.body = None;
+                self.stream.send_reset(Reason::CANCEL);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The service looked at the request: it is not sent again.
+    fn seen(&mut self) {
+        self.kept = None;
+        self.let_go();
+    }
+
+    /// A body nobody takes is only worth having where it may be sent again.
+    fn let_go(&mut self) {
+        if self.is_stopped && self.kept.is_none() {
+            self.body = None;
         }
     }
 
-    /// # Errors
-    /// The body failed; the stream was reset. Failures of the stream are told by the answer.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let Some(body) = &mut self.body else {
-            return Poll::Ready(Ok(()));
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sent, BoxError>> {
+        let Some(body) = self.body.as_mut().filter(|_| !self.is_stopped) else {
+            return Poll::Pending;
         };
         loop {
             // The first piece may wait in the library; what follows needs room at the service.
@@ -348,29 +408,38 @@ impl Pump {
                 self.stream.reserve_capacity(1);
                 match ready!(self.stream.poll_capacity(cx)) {
                     Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Poll::Ready(Ok(())),
+                    Some(Err(_)) | None => return Poll::Ready(Ok(Sent::NoMore)),
                 }
                 continue;
             }
-            let data = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => {
-                    self.stream.send_reset(Reason::CANCEL);
-                    return Poll::Ready(Err(error));
-                }
-                None => {
-                    let _ = self.stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(Ok(()));
-                }
+            let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()? else {
+                let _ = self.stream.send_data(Bytes::new(), true);
+                return Poll::Ready(Ok(Sent::Whole));
             };
+            let data = frame.into_data().unwrap_or_default();
             let is_last = body.is_end_stream();
             if data.is_empty() && !is_last {
                 continue;
             }
             self.begun = true;
-            if self.stream.send_data(data, is_last).is_err() || is_last {
-                return Poll::Ready(Ok(()));
+            if self.kept.as_mut().is_some_and(|kept| !kept.keep(&data)) {
+                self.kept = None;
+            }
+            let sent = self.stream.send_data(data, is_last);
+            if is_last {
+                return Poll::Ready(Ok(Sent::Whole));
+            }
+            if sent.is_err() {
+                return Poll::Ready(Ok(Sent::NoMore));
             }
         }
     }
+}
+
+/// How the sending of a body ended.
+enum Sent {
+    /// All was sent.
+    Whole,
+    /// The stream takes no more.
+    NoMore,
 }

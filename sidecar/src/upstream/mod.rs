@@ -5,11 +5,12 @@
 //!     │        │         │          └── connect.rs opens one: TCP, TLS, HTTP/2 or HTTP/1.1
 //!     │        │         └── endpoint.rs: an instance as this thread knows it
 //!     │        └── balance.rs, an engine
-//!     └── budget.rs, an engine
+//!     └── budget.rs, an engine; again.rs: what is sent once more
 //! ```
 //!
 //! Everything here belongs to one data thread; nothing is locked.
 
+pub(crate) mod again;
 pub mod balance;
 pub mod budget;
 pub(crate) mod cluster;
