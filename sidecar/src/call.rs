@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use mesh_link::Peer;
 use mesh_proto::name::ServiceName;
+use mesh_transcode::Route;
 
 use crate::clock::Ticket;
 use crate::gates::access::Caller;
@@ -74,6 +75,7 @@ impl Speaks {
 struct Logged {
     method: http::Method,
     path: String,
+    route: Option<Route>,
     trace_id: String,
 }
 
@@ -118,6 +120,7 @@ impl Logged {
         Self {
             method: head.method.clone(),
             path: path[..cut.unwrap_or(0)].to_owned(),
+            route: None,
             trace_id: trace::of(&head.headers).unwrap_or_default().to_owned(),
         }
     }
@@ -160,6 +163,13 @@ impl Call {
             reason: None,
             detail: None,
         })
+    }
+
+    /// Notes the rule that named the RPC, for the log line.
+    pub(crate) fn log_route(&mut self, route: impl FnOnce() -> Route) {
+        if let Some(logged) = &mut self.logged {
+            logged.route = Some(route());
+        }
     }
 
     /// Notes why it is refused, for the log line and the numbers.
@@ -238,6 +248,7 @@ impl Drop for Call {
                 protocol: self.speaks.word(),
                 method: logged.method.as_str(),
                 path: &logged.path,
+                route: logged.route.as_ref().map(Route::template),
                 rpc: self.rpc.as_deref(),
                 service: self.service.as_ref().map(ServiceName::as_str),
                 caller: self.caller.as_ref().map(|caller| caller.id.as_str()),

@@ -336,6 +336,7 @@ fn by_rule(
 ) -> Result<Recognition, Rejection> {
     call.rpc = Some(found.method.shared_name());
     call.rpc_known = true;
+    call.log_route(|| found.route());
     let service = found.target;
     let entry = &snapshot.services[service];
     call.service = Some(entry.name.clone());

@@ -54,6 +54,22 @@ fn a_json_call_with_a_good_token_is_answered_by_the_grpc_service() {
 }
 
 #[test]
+fn the_log_names_the_rule_and_the_rpc_that_a_path_stood_for_when_it_is_refused_too() {
+    let Guarded {
+        mut edge,
+        quotes: _quotes,
+        mesh: _mesh,
+    } = guarded();
+    let rule = [r#""route":"/v1/quotes/{symbol}","rpc":"market.v1.Quotes/GetQuote""#];
+    assert_eq!(edge.get("/v1/quotes/ACME").token(good()).call().status, 200);
+    let answered = edge.process().says(&rule);
+    assert!(answered.contains(r#""path":"/v1/quotes/ACME""#), "{answered}");
+    edge.get("/v1/quotes/DUNE").call().is_refused(401, "jwt_missing");
+    let refused = edge.process().says(&[rule[0], r#""reason":"jwt_missing""#]);
+    assert!(refused.contains(r#""path":"/v1/quotes/DUNE""#), "{refused}");
+}
+
+#[test]
 fn a_stream_comes_as_one_json_object_a_line_over_both_versions_of_http() {
     let Guarded {
         edge,

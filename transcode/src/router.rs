@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::json::read::Woven;
 use crate::percent::{self, Decode};
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::schema::{Method, Rule, Schema};
 use crate::template::Segment;
 
@@ -72,6 +73,17 @@ pub struct Match<T> {
     pub(crate) values: Vec<String>,
     /// What headers fill, in the types of their fields.
     pub(crate) headers: Vec<Woven>,
+}
+
+impl<T> Match<T> {
+    /// The rule that matched, and its RPC.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        Route {
+            method: self.method.clone(),
+            rule: self.rule.clone(),
+        }
+    }
 }
 
 /// Two rules for the same HTTP method and paths. The first is in force.

@@ -26,6 +26,9 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// Path without query, cut at 1 KiB.
     pub path: &'a str,
+    /// The path of the rule that matched it, as the schema writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<&'a str>,
     /// `package.Service/Method`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc: Option<&'a str>,
