@@ -22,6 +22,8 @@ use crate::telemetry::access_log::{Line, now_text};
 use crate::telemetry::{Outcome, trace};
 use crate::translate::caller::{connect, grpc_web};
 use crate::upstream::endpoint::Held;
+use crate::ways::Connection;
+use crate::wire::Pulse;
 use crate::worker::Worker;
 
 /// Longest path in a log line, in bytes.
@@ -73,7 +75,8 @@ impl Speaks {
 
 /// What only the log line needs; made only where there is a log.
 struct Logged {
-    method: http::Method,
+    /// Nothing where it could not be read.
+    method: Option<http::Method>,
     path: String,
     route: Option<Route>,
     trace_id: String,
@@ -118,7 +121,7 @@ impl Logged {
             .rev()
             .find(|at| path.is_char_boundary(*at));
         Self {
-            method: head.method.clone(),
+            method: Some(head.method.clone()),
             path: path[..cut.unwrap_or(0)].to_owned(),
             route: None,
             trace_id: trace::of(&head.headers).unwrap_or_default().to_owned(),
@@ -170,6 +173,28 @@ impl Call {
         if let Some(logged) = &mut self.logged {
             logged.route = Some(route());
         }
+    }
+
+    /// Measures and logs a request whose head cannot be read: nothing else is known of it.
+    pub(crate) fn unreadable(connection: &Connection, pulse: Rc<Pulse>, rejection: &Rejection) {
+        let worker = &connection.worker;
+        let ticket = worker.clock.call(pulse);
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        let mut call = Self::begin(
+            worker.clone(),
+            connection.way.word(),
+            connection.peer.clone(),
+            connection.caller.clone(),
+            ticket,
+            &mut head,
+        );
+        if let Some(logged) = &mut call.logged {
+            logged.method = None;
+            logged.path.clear();
+        }
+        call.speaks = Speaks::Http;
+        call.refused(rejection);
+        call.http_status = rejection.reason.http();
     }
 
     /// Notes why it is refused, for the log line and the numbers.
@@ -246,7 +271,7 @@ impl Drop for Call {
                 time: now_text(),
                 way: self.way,
                 protocol: self.speaks.word(),
-                method: logged.method.as_str(),
+                method: logged.method.as_ref().map(http::Method::as_str),
                 path: &logged.path,
                 route: logged.route.as_ref().map(Route::template),
                 rpc: self.rpc.as_deref(),

@@ -39,6 +39,7 @@ pub mod snapshot;
 pub mod standalone;
 pub mod telemetry;
 mod translate;
+mod unreadable;
 pub mod upstream;
 mod ways;
 mod websocket;

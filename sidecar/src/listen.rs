@@ -30,8 +30,10 @@ use tokio_util::task::TaskTracker;
 use crate::body::{AnswerBody, BoxError};
 use crate::clock::Watched;
 use crate::gates::access::Caller;
+use crate::gates::framing::TARGET_BYTES_MAX;
+use crate::unreadable::Http1;
 use crate::ways::{Connection, Way, answer};
-use crate::wire::{Driver, Ended, Limits, Order, Tick, Wire, wire};
+use crate::wire::{Driver, Ended, Limits, Tick, Wire, wire};
 use crate::worker::{CallExecutor, Worker};
 
 /// A connection that says nothing is closed after this; so is one whose first frame is not complete.
@@ -40,8 +42,10 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BYTE_POLL: Duration = Duration::from_millis(20);
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP1_BUFFER_BYTES: usize = 64 << 10;
-const HEADERS_MAX: usize = 100;
+/// Headers of a request, decoded. More than 100 are refused by the library.
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// The same of HTTP/1.1, and the target, which has a bound of its own.
+const HEAD_BYTES_MAX: usize = HEADER_LIST_BYTES_MAX as usize + TARGET_BYTES_MAX;
 const STREAMS_MAX: u32 = 100;
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
@@ -234,8 +238,9 @@ fn requests(
         let serving = http2_server(worker.clone()).serve_connection(TokioIo::new(stream), service);
         return Box::pin(to_the_end(watched, driver, serving));
     }
+    let handle = stream.handle();
     let serving = http1_server().serve_connection(TokioIo::new(stream), service);
-    Box::pin(http1_to_the_end(watched, driver, serving, shared))
+    Box::pin(http1_to_the_end(watched, driver, serving, handle, shared))
 }
 
 /// The same over HTTP/1.1; a call that asked for a WebSocket goes on where HTTP ended.
@@ -243,17 +248,20 @@ async fn http1_to_the_end<S, F>(
     watched: Watched,
     driver: Driver<S>,
     mut serving: http1::Connection<TokioIo<Wire<S>>, F>,
+    handle: Wire<S>,
     connection: Rc<Connection>,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: HttpService<Incoming, ResBody = AnswerBody>,
+    F: HttpService<Incoming, ResBody = AnswerBody> + Unpin,
     F::Error: Into<BoxError>,
+    F::Future: Unpin,
 {
-    let go_away = |_: Order, serving: Pin<&mut &mut http1::Connection<TokioIo<Wire<S>>, F>>| {
-        Pin::new(&mut **serving.get_mut()).graceful_shutdown();
-    };
-    match driver.run(&mut serving, go_away).await {
+    let http1 = Http1::new(&mut serving, handle, connection.clone(), watched.pulse.clone());
+    match driver
+        .run(http1, |_, http1| http1.get_mut().graceful_shutdown())
+        .await
+    {
         Ended::With(ended) => ended.map_err(|error| error.to_string())?,
         Ended::Cut(why) => return Err(why.to_owned()),
     }
@@ -290,7 +298,7 @@ fn http1_server() -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HTTP1_BUFFER_BYTES)
-        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .half_close(false);
     builder
 }

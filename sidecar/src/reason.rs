@@ -77,6 +77,8 @@ reasons! {
     RequestMalformed = "request_malformed", INVALID_ARGUMENT, 400, Caller;
     /// The path and query are longer than 8 KiB.
     UriTooLong = "uri_too_long", INVALID_ARGUMENT, 414, Caller;
+    /// The headers are more, or larger, than is read.
+    HeadersTooLarge = "headers_too_large", RESOURCE_EXHAUSTED, 431, Caller;
     /// gRPC over a version of HTTP that cannot carry it.
     VersionTooOld = "version_too_old", UNIMPLEMENTED, 505, Caller;
     /// No rule, method or prefix answers to the path.

@@ -94,6 +94,92 @@ fn a_flood_of_control_frames_is_told_to_calm_down_and_nobody_else_notices() {
 }
 
 #[test]
+fn what_is_no_http_is_told_why_in_the_answer_the_log_and_the_numbers() {
+    let (_mesh, mut edge) = mesh_with_edge();
+    let get = "GET /nowhere HTTP/1.1\r\nhost: a\r\n";
+    let malformed = ("400 Bad Request", "request_malformed");
+    let too_large = ("431 Request Header Fields Too Large", "headers_too_large");
+    for (request, (status, reason)) in [
+        ("NO WORD\r\n\r\n".to_owned(), malformed),
+        ("GET / HTTP/3.0\r\n\r\n".to_owned(), malformed),
+        (format!("{get}a b: c\r\n\r\n"), malformed),
+        (format!("{get}content-length: a\r\n\r\n"), malformed),
+        (
+            format!("{get}content-length: 1\r\ncontent-length: 2\r\n\r\nab"),
+            malformed,
+        ),
+        ("\x16\x03\x01\x02\0\x01\0\x01".to_owned(), malformed),
+        (format!("{get}{}\r\n", "a: b\r\n".repeat(100)), too_large),
+        (format!("{get}a: {}\r\n\r\n", "b".repeat(25_000)), too_large),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(65_600)), too_large),
+    ] {
+        let shown: String = request.chars().take(60).collect();
+        let mut stream = connect(&edge);
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = String::from_utf8(until_closed(stream)).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{shown:?}: {answer}"
+        );
+        for header in [
+            "content-type: application/json".to_owned(),
+            "connection: close".to_owned(),
+            format!("x-mesh-reason: {reason}"),
+            format!("content-length: {}", body.len()),
+        ] {
+            assert_eq!(
+                head.matches(&header).count(),
+                1,
+                "{shown:?}: {header} in {answer}"
+            );
+        }
+        let error: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            error["details"][0]["reason"],
+            json!(reason.to_uppercase()),
+            "{answer}"
+        );
+    }
+    let line = edge
+        .process()
+        .says(&[r#""reason":"headers_too_large""#, r#""status":431"#]);
+    assert!(!line.contains("bbbb") && !line.contains("method"), "{line}");
+    let counted = edge.scrape();
+    let unread =
+        |line: &&str| line.starts_with("mesh_calls_total{") && line.contains(r#"reason="request_malformed""#);
+    let count = counted
+        .lines()
+        .find(unread)
+        .and_then(|line| line.rsplit(' ').next());
+    assert_eq!(count, Some("6"), "{counted}");
+}
+
+#[test]
+fn a_request_that_can_be_read_is_answered_before_one_behind_it_that_cannot() {
+    let (_mesh, edge) = mesh_with_edge();
+    let mut stream = connect(&edge);
+    stream
+        .write_all(b"GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\nNO WORD\r\n\r\n")
+        .unwrap();
+    let answers = String::from_utf8(until_closed(stream)).unwrap();
+    let seen: Vec<_> = answers
+        .matches("HTTP/1.1 ")
+        .chain(answers.matches("x-mesh-reason: "))
+        .collect();
+    assert_eq!(seen.len(), 4, "{answers}");
+    let (first, second) = answers.split_at(answers.rfind("HTTP/1.1 ").unwrap());
+    assert!(
+        first.starts_with("HTTP/1.1 404 ") && first.contains("route_unknown"),
+        "{answers}"
+    );
+    assert!(
+        second.starts_with("HTTP/1.1 400 ") && second.contains("request_malformed"),
+        "{answers}"
+    );
+}
+
+#[test]
 fn silence_and_stalls_are_ended_and_the_stalled_caller_is_told() {
     let (mesh, edge) = mesh_with_edge();
     let _quotes = mesh.quotes("a");

@@ -11,7 +11,7 @@ use crate::headers::is_grpc;
 use crate::reason::{Reason, Rejection};
 
 /// Longest path with query, in bytes.
-pub const URI_BYTES_MAX: usize = 8 << 10;
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
 
 /// Judges a request's framing.
 ///
@@ -20,7 +20,7 @@ pub const URI_BYTES_MAX: usize = 8 << 10;
 pub fn check(head: &Parts) -> Result<(), Rejection> {
     let refuse = |why: &str| Err(Rejection::new(Reason::RequestMalformed, why));
     let headers = &head.headers;
-    if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > URI_BYTES_MAX {
+    if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > TARGET_BYTES_MAX {
         let message = "the path and query are longer than 8 KiB";
         return Err(Rejection::new(Reason::UriTooLong, message));
     }
@@ -251,7 +251,7 @@ mod tests {
             Some((405, Some((ALLOW, HeaderValue::from_static("POST")))))
         );
         assert_eq!(refused("POST", Version::HTTP_11, "/a.B/C"), Some((505, None)));
-        let long = format!("/{}", "a".repeat(URI_BYTES_MAX));
+        let long = format!("/{}", "a".repeat(TARGET_BYTES_MAX));
         assert_eq!(refused("POST", Version::HTTP_2, &long), Some((414, None)));
     }
 

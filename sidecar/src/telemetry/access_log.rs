@@ -22,9 +22,11 @@ pub struct Line<'a> {
     pub way: &'static str,
     /// `grpc`, `rest` or `http`.
     pub protocol: &'static str,
-    /// The HTTP method.
-    pub method: &'a str,
+    /// The HTTP method, if the head could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'a str>,
     /// Path without query, cut at 1 KiB.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub path: &'a str,
     /// The path of the rule that matched it, as the schema writes it.
     #[serde(skip_serializing_if = "Option::is_none")]

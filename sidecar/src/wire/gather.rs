@@ -278,6 +278,27 @@ impl<S: AsyncWrite + Unpin> Waiting<S> {
 }
 
 impl<S> Wire<S> {
+    /// Another handle to the same stream.
+    pub(crate) fn handle(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Puts another answer into the place of the last one of HTTP/1 that was written, where that is a head alone and none of
+    /// it was sent; `with` is given the head, and may decline.
+    pub(crate) fn replace_last(&self, with: impl FnOnce(&str) -> Option<Vec<u8>>) {
+        const BEGIN: &[u8] = b"HTTP/1.";
+        let mut waiting = self.0.borrow_mut();
+        let sent = waiting.sent;
+        let unsent = waiting.buffer.get(sent..).unwrap_or_default();
+        let Some(at) = unsent.windows(BEGIN.len()).rposition(|part| part == BEGIN) else {
+            return;
+        };
+        if let Some(answer) = std::str::from_utf8(&unsent[at..]).ok().and_then(with) {
+            waiting.buffer.truncate(sent + at);
+            waiting.take_in(&answer);
+        }
+    }
+
     /// The stream itself, once its [`Driver`] is gone.
     pub(crate) fn into_stream(self) -> Option<S> {
         Rc::into_inner(self.0).map(|waiting| waiting.into_inner().stream)
