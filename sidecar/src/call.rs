@@ -14,7 +14,7 @@ use mesh_proto::name::ServiceName;
 use mesh_transcode::Route;
 
 use crate::clock::Ticket;
-use crate::gates::access::Caller;
+use crate::gates::access::{Caller, Conditions};
 use crate::headers::{GRPC_STATUS, is_grpc, reads_trailers};
 use crate::progress::Alarm;
 use crate::reason::{Reason, Rejection};
@@ -103,6 +103,8 @@ pub(crate) struct Call {
     /// Whether a schema knows the RPC; only then may it be a metric's label.
     pub(crate) rpc_known: bool,
     pub(crate) policy: Option<Arc<str>>,
+    /// What its message has to say for it to be allowed; nothing may go upstream before that is judged.
+    pub(crate) conditions: Option<Box<Conditions>>,
     /// The instance in use; it counts the call as active until dropped.
     pub(crate) instance: Option<Held>,
     /// Its place on the thread's clock, and how it gets on.
@@ -158,6 +160,7 @@ impl Call {
             rpc: None,
             rpc_known: false,
             policy: None,
+            conditions: None,
             instance: None,
             ticket,
             http_status: 0,

@@ -212,9 +212,12 @@ impl ServiceEntry {
                 .into_iter()
                 .flat_map(|policies| policies.values())
         });
+        let protocol = service.map_or(Protocol::Grpc, |service| service.protocol);
+        let messages = schema.as_deref().filter(|_| protocol == Protocol::Grpc);
+        let access = Access::new(policies, messages);
         Self {
             name: name.clone(),
-            protocol: service.map_or(Protocol::Grpc, |service| service.protocol),
+            protocol,
             // A schema the service tells itself is not waited for: gRPC callers need none, and it may never come.
             complete: service
                 .is_some_and(|service| schema.is_some() || tells_schema || service.schema.is_none())
@@ -239,7 +242,7 @@ impl ServiceEntry {
                 .or(defaults.and_then(|mesh| mesh.retry))
                 .unwrap_or_default(),
             balance,
-            access: Access::new(policies),
+            access,
             endpoints,
             local,
         }

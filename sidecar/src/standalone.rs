@@ -281,6 +281,16 @@ fn cross_check(holdings: &Holdings, origins: &BTreeMap<(Kind, String), String>, 
             Some(Value::Schema(_, schema)) => {
                 let place = label(Kind::Service, name, "spec.rest");
                 check.part(&place, HeaderFields::check(&service.rest, schema));
+                let policies = holdings.of(Kind::AccessPolicy);
+                for (policy, holding) in policies {
+                    if let Value::AccessPolicy(rules) = &holding.value
+                        && rules.service.as_str() == name
+                    {
+                        let place = label(Kind::AccessPolicy, policy, "");
+                        let place = place.trim_end();
+                        check.part(place, mesh_transcode::policy::check(&rules.allow, schema));
+                    }
+                }
             }
             _ => {
                 let place = label(Kind::Service, name, "spec.schema.hash");
@@ -386,6 +396,20 @@ outbound: {listen: '127.0.0.1:0'}
             told(&folder),
             "policy.yaml: AccessPolicy/readers: spec.allow[0].jwt.provider: there is no JwtProvider login"
         );
+    }
+
+    #[test]
+    fn a_policy_about_a_field_that_the_service_does_not_have_is_refused() {
+        let folder = folder("standalone-fields");
+        let rules = "[{methods: [mesh.v1.Documents/Get], fields: {FIELD: {values: [a]}}}]";
+        let policy = POLICY.replace("[{methods: ['*'], jwt: {provider: login}}]", rules);
+        folder.write("policy.yaml", &policy.replace("FIELD", "kinds"));
+        assert_eq!(
+            told(&folder),
+            "policy.yaml: AccessPolicy/readers: spec.allow[0].fields.kinds: mesh.v1.Documents/Get: mesh.v1.GetRequest has no field \"kinds\""
+        );
+        folder.write("policy.yaml", &policy.replace("FIELD", "kind"));
+        assert!(load(&Source::Files(folder.0.clone()), &config()).is_ok());
     }
 
     #[test]

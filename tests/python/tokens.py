@@ -54,6 +54,8 @@ head, payload, signature = good.split(".")
 tokens = {
     "good": good,
     "good_rs256": token(rs, "RS256", "rs"),
+    "for_acme": token(symbols=["ACME", "BORK"]),
+    "for_nothing": token(symbols=[]),
     "without_scope": token(scope=None),
     "other_scope": token(scope="orders.write"),
     "scope_as_list": token(scope=["quotes.read"]),

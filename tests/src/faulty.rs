@@ -3,7 +3,8 @@
 use mesh_proto::document;
 use mesh_proto::v1::document::Resource;
 use mesh_proto::v1::{
-    AccessRule, Caller, JwksSource, JwtRule, RetryPolicy, SchemaSource, caller, jwks_source, schema_source,
+    AccessRule, Caller, FieldRule, JwksSource, JwtRule, RetryPolicy, SchemaSource, caller, jwks_source,
+    schema_source,
 };
 use prost_types::Duration;
 use serde_json::{Value, json};
@@ -262,6 +263,26 @@ pub fn faulty(authorities: &str) -> Vec<Faulty> {
         "a caller who is nobody" at "spec.allow[0].callers[0]" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| r.callers = vec![Caller { who: None }]);
         "an identity that is none" at "spec.allow[0].callers[0]" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
             r.callers = vec![Caller { who: Some(caller::Who::Identity("https://a/b".into())) }];
+        });
+        "a field that is none" at "spec.allow[0].fields.a..b" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            r.fields = [("a..b".into(), FieldRule { values: vec!["c".into()], ..FieldRule::default() })].into();
+        });
+        "a field that may be nothing" at "spec.allow[0].fields.a" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            r.fields = [("a".into(), FieldRule::default())].into();
+        });
+        "a field that may be empty" at "spec.allow[0].fields.a.values" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            r.fields = [("a".into(), FieldRule { values: vec![String::new()], ..FieldRule::default() })].into();
+        });
+        "a field with values and a claim" at "spec.allow[0].fields.a" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            r.jwt = Some(JwtRule { provider: "login".into(), ..JwtRule::default() });
+            r.fields = [("a".into(), FieldRule { values: vec!["b".into()], claim: "c".into() })].into();
+        });
+        "a claim of no token" at "spec.allow[0].fields.a.claim" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            r.fields = [("a".into(), FieldRule { claim: "tenant".into(), ..FieldRule::default() })].into();
+        });
+        "more fields than are looked at" at "spec.allow[0].fields" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| {
+            let one = |n| (format!("f{n}"), FieldRule { values: vec!["a".into()], ..FieldRule::default() });
+            r.fields = (0..17).map(one).collect();
         });
         "a token of no provider" at "spec.allow[0].jwt.provider" => |m| m.spec.as_mut().unwrap().allow = rule(&|r| r.jwt = Some(JwtRule::default()));
     }

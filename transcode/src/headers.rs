@@ -6,23 +6,19 @@
 //!  answer ── MethodHeaders::told ──► x-total-count: 7
 //! ```
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mesh_proto::Faults;
 use mesh_proto::domain::{self, MethodMatch, Rest};
 use mesh_proto::fault::Check;
 
-use crate::http_body::is_http_body;
+use crate::field::{self, Found, Miss, resolve};
 use crate::json::leaf;
 use crate::json::read::Woven;
-use crate::json::write;
 use crate::message::MessageType;
 use crate::schema::{Method, Schema};
-use crate::table::{Field, NONE, Shape, Special, Tables};
-use crate::wire::{self, Value};
+use crate::table::Special;
 use crate::{Match, Options, Refusal, quote};
 
 /// Longest value of a field that becomes a header, in bytes: clients refuse heads of some 16 KiB and more.
@@ -49,14 +45,6 @@ pub struct HeaderField {
     pub(crate) name: Arc<str>,
     /// The way from the message; never empty.
     fields: Vec<u32>,
-}
-
-/// Why a header stands for no field of a method.
-enum Miss {
-    /// Its message has no such field: it may be meant for others.
-    Absent(String),
-    /// It has one that no header can stand for.
-    Unfit(String),
 }
 
 impl HeaderField {
@@ -247,62 +235,6 @@ fn way(one: &domain::HeaderField, request: bool, method: &Method) -> Result<Vec<
     Ok(fields)
 }
 
-/// The way to one value that has a form as text.
-fn resolve(message: &MessageType, way: &str) -> Result<Vec<u32>, Miss> {
-    let t = &*message.tables;
-    let unfit = |why: String| Err(Miss::Unfit(why));
-    let mut within = message.index;
-    let mut fields: Vec<u32> = Vec::new();
-    for name in way.split('.') {
-        if let Some(before) = fields.last().map(|before| t.field(*before)) {
-            if !before.is_message() {
-                return unfit(format!("{} has no fields", quote(&before.name)));
-            }
-            if before.special != Special::None {
-                return unfit(format!(
-                    "{} is written as one value; leave off what follows it",
-                    quote(&before.name)
-                ));
-            }
-        }
-        let parent = t.message(within);
-        let Some(index) = t.by_proto_name(parent, name) else {
-            let why = format!("{} has no field {}", parent.full_name, quote(name));
-            return Err(Miss::Absent(why));
-        };
-        if is_http_body(t, within) {
-            return unfit(format!(
-                "{} is of a google.api.HttpBody, which is the body as it is",
-                quote(name)
-            ));
-        }
-        let field = t.field(index);
-        match field.shape {
-            Shape::Singular => {}
-            Shape::List => return unfit(format!("{} is repeated; a header has one value", quote(name))),
-            Shape::Map => return unfit(format!("{} is a map; a header has one value", quote(name))),
-        }
-        fields.push(index);
-        within = field.of;
-    }
-    match fields.last().map(|last| t.field(*last)) {
-        Some(field) if field.is_message() && !is_text(field.special) => unfit(format!(
-            "{} is a message; a header stands for plain fields, wrappers, Timestamp, Duration and FieldMask",
-            quote(way)
-        )),
-        // What no text form is made for: nobody writes such.
-        Some(field) if field.is_message() && field.group => unfit(format!("{} is a group", quote(way))),
-        _ => Ok(fields),
-    }
-}
-
-fn is_text(special: Special) -> bool {
-    matches!(
-        special,
-        Special::Wrapper | Special::Timestamp | Special::Duration | Special::FieldMask
-    )
-}
-
 impl<T> Match<T> {
     /// Takes a header of the request as a value of the field it stands for: bound, as a value of the path is.
     ///
@@ -329,53 +261,10 @@ impl<T> Match<T> {
 
 /// One field of an answer as the value of a header.
 fn value(output: &MessageType, one: &HeaderField, message: &[u8], options: &Options) -> Option<String> {
-    let t = &*output.tables;
-    let (last, parents) = one.fields.split_last()?;
-    let mut within = Cow::Borrowed(message);
-    let mut parent = output.index;
-    for index in parents {
-        let inner = match take(t, parent, *index, &within)? {
-            Taken::Message(inner) => inner.into_owned(),
-            Taken::Value(_) => return None,
-        };
-        within = Cow::Owned(inner);
-        parent = t.field(*index).of;
+    match field::text(output, &one.fields, message, options) {
+        Found::Said(text) => is_header_value(&text).then_some(text),
+        Found::Default(_) | Found::Absent | Found::Unwritable => None,
     }
-    let field = t.field(*last);
-    // A message of this field alone: what stands around it may be large.
-    let mut alone = field.key().to_vec();
-    match take(t, parent, *last, &within)? {
-        Taken::Message(content) => put_bytes(&content, &mut alone),
-        Taken::Value(Value::Varint(value)) if field.presence || value != 0 => {
-            wire::put_varint(&mut alone, value);
-        }
-        Taken::Value(Value::Fixed32(value)) if field.presence || value != 0 => {
-            alone.extend_from_slice(&value.to_le_bytes());
-        }
-        Taken::Value(Value::Fixed64(value)) if field.presence || value != 0 => {
-            alone.extend_from_slice(&value.to_le_bytes());
-        }
-        Taken::Value(Value::Bytes(value))
-            if (field.presence || !value.is_empty()) && value.len() <= VALUE_BYTES_MAX =>
-        {
-            put_bytes(value, &mut alone);
-        }
-        Taken::Value(_) => return None,
-    }
-    let mut json = Vec::new();
-    write::field(t, parent, *last, &alone, write::Settings::of(options), &mut json).ok()?;
-    let text = match json.first()? {
-        b'"' => serde_json::from_slice(&json).ok()?,
-        // The one value of NullValue says nothing.
-        b'n' => return None,
-        _ => String::from_utf8(json).ok()?,
-    };
-    is_header_value(&text).then_some(text)
-}
-
-fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    wire::put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 /// Printable ASCII that no peer would cut or trim (RFC 9110 5.5).
@@ -383,54 +272,4 @@ fn is_header_value(text: &str) -> bool {
     text.len() <= VALUE_BYTES_MAX
         && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
         && text.trim().len() == text.len()
-}
-
-/// A field as it stands on the wire.
-enum Taken<'a> {
-    /// The parts of a message, one after the other: so they are merged.
-    Message(Cow<'a, [u8]>),
-    Value(Value<'a>),
-}
-
-/// The last value of a field, unless another member of its oneof came after it.
-fn take<'a>(t: &Tables, message: u32, index: u32, content: &'a [u8]) -> Option<Taken<'a>> {
-    let field = t.field(index);
-    let replaces = |number: u32| {
-        field.oneof != NONE
-            && t.by_number(t.message(message), number)
-                .is_some_and(|other| t.field(other).oneof == field.oneof)
-    };
-    let mut taken: Option<Taken<'a>> = None;
-    wire::each(content, |number, value| {
-        if number != field.number {
-            if replaces(number) {
-                taken = None;
-            }
-            return ControlFlow::Continue(());
-        }
-        taken = match (value, taken.take()) {
-            (Value::Bytes(part) | Value::Group(part), before) if field.is_message() => {
-                Some(Taken::Message(match before {
-                    Some(Taken::Message(before)) => [&*before, part].concat().into(),
-                    _ => part.into(),
-                }))
-            }
-            (value, _) if is_of(field, &value) => Some(Taken::Value(value)),
-            // Of another wire type it is no value of this field.
-            (_, before) => before,
-        };
-        ControlFlow::Continue(())
-    })?;
-    taken
-}
-
-fn is_of(field: &Field, value: &Value<'_>) -> bool {
-    let wire_type = match value {
-        Value::Varint(_) => 0,
-        Value::Fixed64(_) => 1,
-        Value::Bytes(_) => 2,
-        Value::Group(_) => 3,
-        Value::Fixed32(_) => 5,
-    };
-    wire_type == field.kind.wire_type()
 }

@@ -109,7 +109,7 @@ pub fn access_decide(_: &[u8], times: usize) {
         service,
         allow,
     });
-    let access = Access::new(Some([&policy]));
+    let access = Access::new(Some([&policy]), None);
     let call = Call {
         rpc: Some(rpc),
         caller: Some(&caller),

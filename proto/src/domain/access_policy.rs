@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost_types::value::Kind as ValueKind;
 
+use super::header_field::check_field;
 use super::metadata;
 use crate::fault::{Check, Faults};
 use crate::name::{ServiceName, SpiffeId, document_name, quote};
@@ -13,6 +14,8 @@ use crate::v1;
 pub(super) const RULES_MAX: usize = 1000;
 /// Most methods, callers or claims in one rule.
 pub(super) const RULE_PARTS_MAX: usize = 1000;
+/// Most fields in one rule: each is looked for in every request that the rule is about.
+const RULE_FIELDS_MAX: usize = 16;
 
 /// [`v1::AccessPolicy`]
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +37,26 @@ pub struct AccessRule {
     pub callers: Vec<CallerMatch>,
     /// A token, if one is required.
     pub jwt: Option<JwtRequirement>,
+    /// Fields of the request that must match; empty: it is not looked at.
+    pub fields: Vec<FieldRequirement>,
+}
+
+/// What a field of the request must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldRequirement {
+    /// The way to it, in the names of the .proto file.
+    pub field: Arc<str>,
+    /// What it must be.
+    pub is: FieldIs,
+}
+
+/// What a field of the request must be, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldIs {
+    /// Any of these.
+    OneOf(Vec<Arc<str>>),
+    /// What this claim of the token says, or one of its members.
+    Claim(Arc<str>),
 }
 
 /// Which methods a rule is about.
@@ -121,10 +144,14 @@ impl TryFrom<v1::AccessRule> for AccessRule {
 
     fn try_from(message: v1::AccessRule) -> Result<Self, Faults> {
         let mut check = Check::default();
-        if message.methods.is_empty() && message.callers.is_empty() && message.jwt.is_none() {
+        let says_nothing = message.methods.is_empty()
+            && message.callers.is_empty()
+            && message.jwt.is_none()
+            && message.fields.is_empty();
+        if says_nothing {
             check.fault(
                 "",
-                "would allow everything; write methods, callers or jwt (methods: [\"*\"] if all is meant)",
+                "would allow everything; write methods, callers, jwt or fields (methods: [\"*\"] if all is meant)",
             );
         }
         for (place, length) in [
@@ -147,10 +174,53 @@ impl TryFrom<v1::AccessRule> for AccessRule {
             rule.callers
                 .extend(check.part(&format!("callers[{index}]"), CallerMatch::try_from(caller)));
         }
+        let has_token = message.jwt.is_some();
         rule.jwt = message
             .jwt
             .and_then(|jwt| check.part("jwt", JwtRequirement::try_from(jwt)));
+        if message.fields.len() > RULE_FIELDS_MAX {
+            let many = message.fields.len();
+            check.fault(
+                "fields",
+                format!("has {many} entries; at most {RULE_FIELDS_MAX} are allowed"),
+            );
+        }
+        let mut fields: Vec<_> = message.fields.into_iter().collect();
+        fields.sort_by(|one, other| one.0.cmp(&other.0));
+        for (field, wanted) in fields {
+            let place = format!("fields.{}", crate::name::printable(&field));
+            if let (Some(()), Some(is)) = (
+                check.leaf(&place, check_field(&field)),
+                check.part(&place, read_wanted(wanted, has_token)),
+            ) {
+                let field = field.into();
+                rule.fields.push(FieldRequirement { field, is });
+            }
+        }
         check.finish(Some(rule))
+    }
+}
+
+fn read_wanted(message: v1::FieldRule, has_token: bool) -> Result<FieldIs, Faults> {
+    let one = |place: &str, why: &str| Err(Faults::one(place, why));
+    if message.values.len() > RULE_PARTS_MAX {
+        let many = message.values.len();
+        return one(
+            "values",
+            &format!("has {many} entries; at most {RULE_PARTS_MAX} are allowed"),
+        );
+    }
+    match (message.claim.is_empty(), message.values.is_empty()) {
+        (true, true) => one("", "says nothing; write values or claim"),
+        (false, false) => one("", "has both values and claim; write two rules"),
+        (false, true) if !has_token => one("claim", "is of a token, and the rule has no jwt"),
+        (false, true) => Ok(FieldIs::Claim(message.claim.into())),
+        (true, false) if message.values.iter().any(String::is_empty) => {
+            one("values", "has a blank entry; an empty field matches nothing")
+        }
+        (true, false) => Ok(FieldIs::OneOf(
+            message.values.into_iter().map(Into::into).collect(),
+        )),
     }
 }
 

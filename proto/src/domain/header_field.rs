@@ -198,7 +198,7 @@ fn read_header(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
-fn check_field(text: &str) -> Result<(), String> {
+pub(super) fn check_field(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("is missing; write the way to a field, such as item.etag".into());
     }

@@ -18,7 +18,9 @@ mod trust_bundle;
 
 use std::time::Duration;
 
-pub use access_policy::{AccessPolicy, AccessRule, CallerMatch, ClaimValue, JwtRequirement, MethodMatch};
+pub use access_policy::{
+    AccessPolicy, AccessRule, CallerMatch, ClaimValue, FieldIs, FieldRequirement, JwtRequirement, MethodMatch,
+};
 pub use header_field::{HEADER_FIELDS_MAX, HeaderField};
 pub use instance::{Health, Instance, Locality, Transport, WEIGHT_DEFAULT};
 pub use jwt_provider::{

@@ -3,20 +3,28 @@
 //! ```text
 //!  no policy names the service ─► open            not heard of yet ─► unknown: nobody gets in
 //!  some policy does ─► any rule that matches allows; otherwise denied
+//!
+//!  first: the head ──► second: the token ──► Conditions: what the request says
 //! ```
 //!
 //! A token is only looked at when a rule that matches so far asks for one: a caller that is let in without a token is not
-//! refused for the token it happens to carry.
+//! refused for the token it happens to carry. The request itself is looked at last, and only where a rule asks what it says.
+
+mod fields;
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 use mesh_proto::domain::{AccessPolicy, AccessRule, CallerMatch, ClaimValue};
 use mesh_proto::name::{ServiceName, SpiffeId};
+use mesh_transcode::Schema;
 use serde_json::{Map, Value};
 
+use self::fields::{Condition, Fields};
 use crate::gates::jwt::Verified;
 use crate::reason::{Reason, Rejection};
+
+pub use self::fields::Conditions;
 
 /// What is known of who may call one service.
 #[derive(Debug, Default)]
@@ -35,6 +43,7 @@ pub enum Access {
 pub struct Rule {
     policy: Arc<str>,
     rule: AccessRule,
+    fields: Fields,
 }
 
 /// Who calls, as the connection proved it.
@@ -70,19 +79,35 @@ pub struct Call<'a> {
     pub caller: Option<&'a Caller>,
 }
 
-/// What a look without a token found.
+/// What a look at the head alone found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum First {
     /// Let it in; the policy that says so, or nothing where none names the service.
     Allowed(Option<Arc<str>>),
-    /// A rule matches so far and asks for a token.
-    NeedsToken,
+    /// Rules match so far and ask for more.
+    Asks {
+        /// For a token.
+        token: bool,
+    },
+}
+
+/// What a look with the token found, where one was asked for.
+#[derive(Debug)]
+pub enum Second {
+    /// Let it in; the policy that says so.
+    Allowed(Arc<str>),
+    /// It depends on what the request says.
+    Depends(Box<Conditions>),
 }
 
 impl Access {
-    /// Compiles the policies of one service; `None` while they have not been heard of.
+    /// Compiles the policies of one service; `None` while they have not been heard of. Rules about fields need the schema
+    /// of a service that speaks gRPC.
     #[must_use]
-    pub fn new<'a>(policies: Option<impl IntoIterator<Item = &'a Arc<AccessPolicy>>>) -> Self {
+    pub fn new<'a>(
+        policies: Option<impl IntoIterator<Item = &'a Arc<AccessPolicy>>>,
+        schema: Option<&Schema>,
+    ) -> Self {
         let Some(policies) = policies else {
             return Access::Unknown;
         };
@@ -93,6 +118,7 @@ impl Access {
             rules.extend(policy.allow.iter().map(|rule| Rule {
                 policy: policy.name.clone(),
                 rule: rule.clone(),
+                fields: fields::find(rule, schema),
             }));
         }
         if named { Access::Rules(rules) } else { Access::Open }
@@ -123,43 +149,55 @@ impl Access {
                 return Err(Rejection::new(Reason::PolicyUnknown, message));
             }
         };
-        let mut needs_token = false;
+        let (mut asks, mut token) = (false, false);
         for rule in rules.iter().filter(|rule| rule.matches(call)) {
-            if rule.rule.jwt.is_none() {
+            if rule.rule.jwt.is_none() && rule.rule.fields.is_empty() {
                 return Ok(First::Allowed(Some(rule.policy.clone())));
             }
-            needs_token = true;
+            asks = true;
+            token |= rule.rule.jwt.is_some();
         }
-        if needs_token {
-            Ok(First::NeedsToken)
+        if asks {
+            Ok(First::Asks { token })
         } else {
             Err(denied(call))
         }
     }
 
-    /// Judges a call by its verified token; to be asked after [`First::NeedsToken`].
+    /// Judges a call by its token, if one was asked for; to be asked after [`First::Asks`]. A token that is refused is
+    /// the answer where no rule does without one.
     ///
     /// # Errors
-    /// [`Reason::AccessDenied`].
-    pub fn with_token(&self, call: Call<'_>, token: &Verified) -> Result<Arc<str>, Rejection> {
+    /// [`Reason::AccessDenied`], or why the token is refused.
+    pub fn second(
+        &self,
+        call: Call<'_>,
+        token: Option<&Result<Verified, Rejection>>,
+    ) -> Result<Second, Rejection> {
         let Access::Rules(rules) = self else {
             return Err(denied(call));
         };
-        let says_so = |rule: &&Rule| {
-            rule.matches(call)
-                && rule.rule.jwt.as_ref().is_some_and(|jwt| {
-                    jwt.provider == token.provider
-                        && jwt
-                            .claims
-                            .iter()
-                            .all(|(name, wanted)| claim_matches(name, wanted, &token.claims))
-                })
-        };
-        rules
+        let verified = token.and_then(|token| token.as_ref().ok());
+        let mut conditions = Vec::new();
+        for rule in rules
             .iter()
-            .find(says_so)
-            .map(|rule| rule.policy.clone())
-            .ok_or_else(|| denied(call))
+            .filter(|rule| rule.matches(call) && rule.takes(verified))
+        {
+            if rule.rule.fields.is_empty() {
+                return Ok(Second::Allowed(rule.policy.clone()));
+            }
+            let found = call.rpc.and_then(|rpc| rule.fields.get(rpc));
+            conditions
+                .extend(found.and_then(|found| Condition::of(&rule.policy, &rule.rule, found, verified)));
+        }
+        let otherwise = match token {
+            Some(Err(refused)) => refused.clone(),
+            _ => denied(call),
+        };
+        if conditions.is_empty() {
+            return Err(otherwise);
+        }
+        Ok(Second::Depends(Box::new(Conditions::new(conditions, otherwise))))
     }
 }
 
@@ -173,7 +211,21 @@ impl Rule {
                     CallerMatch::Identity(id) => caller.id == *id,
                 })
             });
-        method_ok && caller_ok
+        let fields_ok =
+            self.rule.fields.is_empty() || call.rpc.is_some_and(|rpc| self.fields.contains_key(rpc));
+        method_ok && caller_ok && fields_ok
+    }
+
+    /// Whether the token is the one it asks for, if it asks for one.
+    fn takes(&self, token: Option<&Verified>) -> bool {
+        let Some(jwt) = &self.rule.jwt else {
+            return true;
+        };
+        token.is_some_and(|token| {
+            let mut claims = jwt.claims.iter();
+            jwt.provider == token.provider
+                && claims.all(|(name, wanted)| claim_matches(name, wanted, &token.claims))
+        })
     }
 }
 
@@ -216,146 +268,4 @@ fn denied(call: Call<'_>) -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use mesh_proto::document;
-    use mesh_proto::v1::document::Resource;
-    use serde_json::json;
-
-    use super::*;
-
-    fn access(rules: &str) -> Access {
-        let yaml = format!(
-            "apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {{name: readers}}\nspec: {{service: market.quotes, allow: {rules}}}\n"
-        );
-        let Resource::AccessPolicy(policy) = document::parse(&yaml, "t").unwrap().remove(0).resource else {
-            panic!()
-        };
-        let policy = Arc::new(AccessPolicy::try_from(policy).unwrap());
-        Access::new(Some([&policy]))
-    }
-
-    fn caller(service: &str) -> Caller {
-        SpiffeId::parse(&format!("spiffe://mesh.local/service/{service}"))
-            .unwrap()
-            .into()
-    }
-
-    fn token(claims: Value) -> Verified {
-        let Value::Object(claims) = claims else { panic!() };
-        Verified {
-            provider: "login".into(),
-            claims: Arc::new(claims),
-            expires: SystemTime::now(),
-        }
-    }
-
-    const RPC: &str = "market.v1.Quotes/GetQuote";
-
-    #[test]
-    fn a_service_no_policy_names_is_open_and_one_not_heard_of_is_shut() {
-        let call = Call {
-            rpc: Some(RPC),
-            caller: None,
-        };
-        assert_eq!(Access::new(Some([])).first(call).unwrap(), First::Allowed(None));
-        let unknown = Access::new(None::<[&Arc<AccessPolicy>; 0]>);
-        assert_eq!(unknown.first(call).unwrap_err().reason, Reason::PolicyUnknown);
-    }
-
-    #[test]
-    fn as_soon_as_a_policy_names_the_service_everything_else_is_denied() {
-        let access = access("[{methods: [market.v1.Quotes/GetQuote], callers: [service: web.portfolio]}]");
-        let (portfolio, other) = (caller("web.portfolio"), caller("web.other"));
-        let call = |rpc, caller| {
-            access.first(Call {
-                rpc: Some(rpc),
-                caller,
-            })
-        };
-        assert!(matches!(call(RPC, Some(&portfolio)), Ok(First::Allowed(Some(_)))));
-        for (rpc, who) in [
-            (RPC, Some(&other)),
-            (RPC, None),
-            ("market.v1.Quotes/PlaceOrder", Some(&portfolio)),
-        ] {
-            assert_eq!(call(rpc, who).unwrap_err().reason, Reason::AccessDenied);
-        }
-        assert_eq!(
-            self::access("[]")
-                .first(Call {
-                    rpc: Some(RPC),
-                    caller: Some(&portfolio)
-                })
-                .unwrap_err()
-                .reason,
-            Reason::AccessDenied
-        );
-    }
-
-    #[test]
-    fn a_caller_let_in_without_a_token_is_not_asked_for_one() {
-        let access = access("[{callers: [service: web.portfolio]}, {jwt: {provider: login}}]");
-        let (portfolio, edge) = (caller("web.portfolio"), caller("web.edge"));
-        assert!(matches!(
-            access.first(Call {
-                rpc: Some(RPC),
-                caller: Some(&portfolio)
-            }),
-            Ok(First::Allowed(_))
-        ));
-        assert_eq!(
-            access
-                .first(Call {
-                    rpc: Some(RPC),
-                    caller: Some(&edge)
-                })
-                .unwrap(),
-            First::NeedsToken
-        );
-    }
-
-    #[test]
-    fn claims_match_by_type_and_never_by_conversion() {
-        let call = Call {
-            rpc: Some(RPC),
-            caller: None,
-        };
-        let judge = |wanted: &str, claims: Value| {
-            access(&format!("[{{jwt: {{provider: login, claims: {wanted}}}}}]"))
-                .with_token(call, &token(claims))
-                .is_ok()
-        };
-        assert!(judge(
-            "{scope: quotes.read}",
-            json!({"scope": "quotes.write quotes.read"})
-        ));
-        assert!(!judge("{scope: quotes.read}", json!({"scope": "quotes.reader"})));
-        assert!(!judge("{scope: quotes.read}", json!({"scope": ["quotes.read"]})));
-        assert!(!judge("{scope: quotes.read}", json!({})));
-        assert!(judge("{role: admin}", json!({"role": "admin"})));
-        assert!(!judge("{role: admin}", json!({"role": ["admin"]})));
-        assert!(!judge("{role: admin}", json!({"role": "user admin"})));
-        assert!(judge("{admin: true}", json!({"admin": true})));
-        assert!(!judge("{admin: true}", json!({"admin": "true"})));
-        assert!(judge("{level: 3}", json!({"level": 3})));
-        assert!(!judge("{level: 3}", json!({"level": "3"})));
-        assert!(judge("{groups: [a, b]}", json!({"groups": ["b", "c", "a"]})));
-        assert!(!judge("{groups: [a, b]}", json!({"groups": ["a"]})));
-        assert!(!judge("{groups: [a]}", json!({"groups": "a"})));
-    }
-
-    #[test]
-    fn a_token_of_another_provider_counts_for_nothing() {
-        let access = access("[{jwt: {provider: partner}}]");
-        let call = Call {
-            rpc: Some(RPC),
-            caller: None,
-        };
-        assert_eq!(
-            access.with_token(call, &token(json!({}))).unwrap_err().reason,
-            Reason::AccessDenied
-        );
-    }
-}
+mod tests;

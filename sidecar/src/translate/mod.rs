@@ -33,8 +33,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use answer::{Answering, answer, begin, options};
 pub(crate) use caller::Caller;
-pub(crate) use codec::Codec;
-pub(crate) use message::{End, Item, Piece};
+pub(crate) use codec::{Codec, Encoding, Unopened};
+pub(crate) use message::{End, Framing, Item, Piece};
 pub(crate) use request::{AskingBody, Requests};
 
 use crate::body::RequestBody;

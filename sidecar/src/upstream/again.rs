@@ -54,6 +54,11 @@ pub(crate) struct Again {
 }
 
 impl Again {
+    /// These pieces, and nothing else.
+    pub(crate) fn of(pieces: VecDeque<Bytes>) -> RequestBody {
+        RequestBody::Again(Box::new(Self { pieces, rest: None }))
+    }
+
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,

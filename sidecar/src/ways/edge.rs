@@ -94,6 +94,10 @@ fn open(connection: &Connection, view: Rc<View>, mut call: Box<Call>, mut head: 
         Ok(judged) => judged,
         Err(rejection) => return Err((call, rejection)),
     };
+    // A socket is answered before anything was said on it.
+    if let Some(conditions) = call.conditions.take() {
+        return Err((call, conditions.refuse()));
+    }
     let Door::Translated(caller) = recognition.door else {
         let why = "only methods with a rule for JSON are called over a WebSocket";
         return Err((call, Rejection::new(Reason::NotTranslatable, why)));

@@ -9,6 +9,7 @@
 
 pub(crate) mod edge;
 pub(crate) mod inbound;
+mod look;
 pub(crate) mod outbound;
 
 use std::cell::RefCell;
@@ -31,8 +32,9 @@ use crate::body::{AnswerBody, RequestBody};
 use crate::call::{Call, Speaks};
 use crate::clock::Ticket;
 use crate::deadline;
-use crate::gates::access::{self, Caller, First};
+use crate::gates::access::{self, Caller, First, Second};
 use crate::gates::cors::is_preflight;
+use crate::gates::jwt::Verified;
 use crate::headers::{self, GRPC_TIMEOUT};
 use crate::leftover::CallerBody;
 use crate::progress::{Bounds, Progress};
@@ -150,37 +152,36 @@ pub(crate) fn judge(
         rpc: rpc.as_deref(),
         caller: call.caller.as_deref(),
     };
-    let first = entry.access.first(judged)?;
-    match first {
+    let token = match entry.access.first(judged)? {
         First::Allowed(policy) => {
             let strip_token = entry.access.is_guarded();
             call.policy = policy;
-            Ok(Judged { strip_token })
+            return Ok(Judged { strip_token });
         }
-        First::NeedsToken => {
-            let verifier = &view.snapshot.verifier;
-            let verified = view
-                .tokens
-                .borrow_mut()
-                .verify(verifier, &head.headers, SystemTime::now());
-            let verified = verified.map_err(|refused| {
-                if let Some(provider) = &refused.stale {
-                    call.worker.shared.keys_are_stale(provider);
-                }
-                refused.rejection
-            })?;
-            call.policy = Some(entry.access.with_token(judged, &verified)?);
-            let forward = view
-                .snapshot
-                .forwards
-                .get(&verified.provider)
-                .copied()
-                .unwrap_or(false);
-            Ok(Judged {
-                strip_token: !forward,
-            })
-        }
+        First::Asks { token } => token.then(|| verify(call, head, view)),
+    };
+    match entry.access.second(judged, token.as_ref())? {
+        Second::Allowed(policy) => call.policy = Some(policy),
+        Second::Depends(conditions) => call.conditions = Some(conditions),
     }
+    let provider = token.and_then(Result::ok).map(|token| token.provider);
+    let forward = provider.and_then(|provider| view.snapshot.forwards.get(&provider).copied());
+    Ok(Judged {
+        strip_token: !forward.unwrap_or(false),
+    })
+}
+
+/// The token of a call.
+fn verify(call: &Call, head: &Parts, view: &View) -> Result<Verified, Rejection> {
+    let verifier = &view.snapshot.verifier;
+    let mut known = view.tokens.borrow_mut();
+    let verified = known.verify(verifier, &head.headers, SystemTime::now());
+    verified.map_err(|refused| {
+        if let Some(provider) = &refused.stale {
+            call.worker.shared.keys_are_stale(provider);
+        }
+        refused.rejection
+    })
 }
 
 /// What the gates found.
@@ -257,6 +258,18 @@ pub(crate) async fn upstream(
     mut call: Box<Call>,
 ) -> Answered {
     let worker = call.worker.clone();
+    let progress = call.ticket.progress.clone();
+    let body = match call.conditions.take() {
+        None => body,
+        // 7 access, on: the request itself is looked at.
+        Some(conditions) => {
+            let looking = look::at(body, &head.headers, *conditions, &mut call);
+            match within(&progress, Box::pin(looking)).await {
+                Ok(body) => body,
+                Err(rejection) => return Err((call, rejection)),
+            }
+        }
+    };
     if let Some(deadline) = call.deadline {
         head.headers
             .insert(GRPC_TIMEOUT, deadline::header(deadline, Instant::now()));
@@ -264,7 +277,6 @@ pub(crate) async fn upstream(
     if let Err(rejection) = address(&mut head, cluster) {
         return Err((call, rejection));
     }
-    let progress = call.ticket.progress.clone();
     let sent = within(&progress, pin!(cluster.send(&worker, &mut call, head, body))).await;
     let response = match sent {
         Ok(response) => response,

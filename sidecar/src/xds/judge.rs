@@ -78,6 +78,14 @@ pub fn read(
 ) -> Result<Value, Faults> {
     let resource = Resource::decode(kind, bytes)
         .map_err(|_| Faults::one("", format!("is not an encoded {}", kind.message_name())))?;
+    // What a newer control plane knows and we do not would be lost without a word; of who may get in, that must not be.
+    let decides_who = matches!(resource, Resource::AccessPolicy(_) | Resource::JwtProvider(_));
+    if decides_who && resource.encode_to_vec().len() != bytes.len() {
+        return Err(Faults::one(
+            "",
+            "has a part that this version of the sidecar does not know, and is not followed without it; upgrade the sidecar",
+        ));
+    }
     let written = resource.resource_name();
     if written != name {
         // The faults of the resource itself say more than that the names differ, if it has any.
@@ -174,4 +182,31 @@ pub fn with_authorities(
     authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Credentials, Faults> {
     Credentials::new(credentials.chain.clone(), credentials.key(), authorities)
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_proto::v1;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn what_decides_who_gets_in_is_not_followed_in_part() {
+        let rule = v1::AccessRule {
+            methods: vec!["*".into()],
+            ..v1::AccessRule::default()
+        };
+        let policy = |unknown: &[u8]| {
+            // `spec.allow[0]`, and behind it what a later version may write there.
+            let rule = [&rule.encode_to_vec(), unknown].concat();
+            let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+            let spec = [&[0x0a, 1, b'a', 0x12, length(&rule)], &rule[..]].concat();
+            [&[0x0a, 3, 0x0a, 1, b'p', 0x12, length(&spec)], &spec[..]].concat()
+        };
+        let judge = |bytes: &[u8]| judge(Kind::AccessPolicy, "a/p", bytes, None);
+        assert!(judge(&policy(b"")).is_ok());
+        let told = judge(&policy(b"\x9a\x06\x01x")).err().unwrap();
+        assert!(told.contains("upgrade the sidecar"), "{told}");
+    }
 }

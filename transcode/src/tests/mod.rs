@@ -2,6 +2,7 @@
 
 mod binding;
 mod editions;
+mod field;
 mod form;
 mod headers;
 mod oracle;

@@ -124,6 +124,78 @@ fn headers_that_find_no_field_in_the_schema_are_refused_whether_it_comes_along_o
 }
 
 #[test]
+fn rules_about_fields_that_find_nothing_to_look_at_are_told_with_the_policy_and_with_the_service() {
+    let policy = |methods: &str, field: &str| {
+        let rule = format!("[{{methods: ['{methods}'], fields: {{{field}: {{values: [x]}}}}}}]");
+        parse(&POLICY.replace("[{jwt: {provider: login}}]", &rule))
+    };
+    let service = with_schema(mesh_proto::DESCRIPTORS);
+    let warnings = |resources: &[Resource], state: &State, at: usize| {
+        judge(resources, state).unwrap().outcomes.swap_remove(at).warnings
+    };
+    for (methods, field, told) in [
+        ("mesh.v1.Documents/Get", "kind", None),
+        ("mesh.v1.Documents/*", "kind", None),
+        ("*", "kind", None),
+        (
+            "mesh.v1.Documents/Get",
+            "kinds",
+            Some("mesh.v1.GetRequest has no field \"kinds\""),
+        ),
+        ("mesh.v1.Documents/Apply", "items", Some("is repeated")),
+        ("mesh.v1.Registration/Register", "leave", Some("takes a stream")),
+        (
+            "mesh.v1.Documents/Gett",
+            "kind",
+            Some("has no method mesh.v1.Documents/Gett"),
+        ),
+        (
+            "mesh.v1.Documents/*",
+            "kinds",
+            Some("no method of mesh.v1.Documents takes"),
+        ),
+        ("*", "kinds", Some("no method takes")),
+    ] {
+        let policy = policy(methods, field);
+        let with_policy = warnings(
+            std::slice::from_ref(&policy),
+            &stored(std::slice::from_ref(&service)),
+            0,
+        );
+        let with_service = warnings(std::slice::from_ref(&service), &stored(&[policy]), 0);
+        match told {
+            None => assert_eq!((with_policy, with_service), (vec![], vec![]), "{methods} {field}"),
+            Some(told) => {
+                assert_eq!(with_policy.len(), 1, "{with_policy:?}");
+                let place = format!("spec.allow[0].fields.{field}: ");
+                assert!(
+                    with_policy[0].starts_with(&place) && with_policy[0].contains(told),
+                    "{with_policy:?}"
+                );
+                assert_eq!(with_service, [format!("AccessPolicy/p: {}", with_policy[0])]);
+            }
+        }
+    }
+    // Where there is nothing to look at at all.
+    let policy = policy("*", "kind");
+    for (service, told) in [
+        (SERVICE.to_owned(), "need the schema"),
+        (
+            SERVICE.replace("grpc", "http-json"),
+            "for services that speak gRPC",
+        ),
+    ] {
+        let warnings = warnings(&[parse(&service), policy.clone()], &State::default(), 1);
+        assert!(warnings.len() == 1 && warnings[0].contains(told), "{warnings:?}");
+    }
+    let reflected = SERVICE.replace("protocol: grpc", "protocol: grpc, schema: {reflection: true}");
+    assert_eq!(
+        warnings(&[parse(&reflected), policy], &State::default(), 1),
+        [""; 0]
+    );
+}
+
+#[test]
 fn a_policy_may_come_with_its_provider_and_before_its_service() {
     let plan = judge(&[parse(POLICY), parse(PROVIDER)], &State::default()).unwrap();
     assert_eq!(
