@@ -224,7 +224,7 @@ fn grpc_callers_are_judged_by_the_same_rule_on_both_ways_in() {
 
 #[test]
 fn the_last_value_counts_and_compressed_messages_are_looked_into() {
-    let guarded = guarded(RULES);
+    let mut guarded = guarded(RULES);
     let grpc_web = |body: &[u8], encoding: &str| {
         let curl = guarded.post("GetQuote", "application/grpc-web+proto", body);
         let answer = curl.header(&format!("grpc-encoding: {encoding}")).call();
@@ -250,8 +250,12 @@ fn the_last_value_counts_and_compressed_messages_are_looked_into() {
         "0"
     );
     assert_eq!(guarded.calls(), before + 1);
-    // UNIMPLEMENTED: it got through, to an app that takes no gzip.
+    // It is let through, to an app that takes no gzip.
     assert_eq!(grpc_web(&framed(1, &gzip::compress(&good)), "gzip"), "12");
+    guarded
+        .edge
+        .process()
+        .says(&[r#""policy":"own-symbols""#, r#""grpc_status":12"#]);
 }
 
 #[test]

@@ -103,6 +103,17 @@ fn the_gates_judge_it_like_any_call_and_paths_that_do_not_stream_are_refused() {
     eventually("the policy is in force", || {
         (steps(&depot, "/v1/chat/a", &json!([{"close": 1000}]))["status"] == 403).then_some(())
     });
+    // A socket is answered before anything is said on it: what it will ask for cannot be judged.
+    let rules = "[{methods: [depot.v1.Depot/*], fields: {name: {values: [a]}}}]";
+    depot.folder.write(
+        "documents/access.yaml",
+        policy("by-field", rules).replace("market.quotes", "depot"),
+    );
+    let watch = "/v1/items/a:watch?count=1";
+    eventually("the policy is in force", || {
+        (depot.get(watch).call().status == 200).then_some(())
+    });
+    assert_eq!(steps(&depot, watch, &json!([]))["status"], 403);
 }
 
 #[test]
