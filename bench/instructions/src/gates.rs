@@ -95,7 +95,7 @@ pub fn access_decide(_: &[u8], times: usize) {
         callers: vec![CallerMatch::Service(
             ServiceName::parse(caller).expect("the name is good"),
         )],
-        jwt: None,
+        ..AccessRule::default()
     };
     let rpc = message::ECHO.trim_start_matches('/');
     let allow = vec![
