@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use mesh_transcode::{MessageType, Options, Router, Schema};
+use mesh_transcode::{MessageType, Options, RequestField, Router, Schema};
+use serde_json::Value;
 
 /// One field of every type and shape, and a rule of every kind; `transcode/testdata/lab.proto`, compiled by protoc with `--include_imports`.
 const DESCRIPTORS: &[u8] = include_bytes!("../schema.binpb");
@@ -62,4 +63,39 @@ pub fn round_trip(wire: &[u8]) {
         .to_json(&again, &strict, &mut second)
         .expect("what was read can be written");
     assert!(json == second, "the round trip holds");
+}
+
+/// What policies see in a field is what its JSON says. A message that JSON cannot say ends here.
+pub fn fields_agree(wire: &[u8]) {
+    static FIELDS: OnceLock<Vec<(&str, RequestField)>> = OnceLock::new();
+    let fields = FIELDS.get_or_init(|| {
+        let method = schema().method("lab.Lab/Plain").expect("the method is there");
+        let ways = ["text", "number", "long", "truth", "word", "choice_a", "perhaps", "at", "inner.name", "choice_b.name"];
+        let find = |way| (way, RequestField::find(method, way).expect("the field is there"));
+        ways.into_iter().map(find).collect()
+    });
+    let options = Options {
+        print_defaults: true,
+        proto_names: true,
+        ..Options::default()
+    };
+    let mut json = Vec::new();
+    if message().to_json(wire, &options, &mut json).is_err() {
+        return;
+    }
+    let json: Value = serde_json::from_slice(&json).expect("what is written is JSON");
+    for (way, field) in fields {
+        let (parent, leaf) = way.rsplit_once('.').map_or((None, *way), |(parent, leaf)| (Some(parent), leaf));
+        let parent = parent.map_or(Some(&json), |parent| json.get(parent));
+        let wanted = match parent.map(|parent| parent.get(leaf)) {
+            Some(Some(Value::String(text))) => Some(text.clone()),
+            Some(Some(other)) => Some(other.to_string()),
+            Some(None) => None,
+            // Its default.
+            None => Some(String::new()),
+        };
+        if wanted.as_ref().is_none_or(|text| text.len() <= 4_096) {
+            assert_eq!(field.text(wire), wanted, "{way}");
+        }
+    }
 }
