@@ -6,7 +6,8 @@
 //!   grpcio ► caller ┘             └──────────┘
 //! ```
 //!
-//! ```ignore
+//! ```no_run
+//! # use mesh_tests::Mesh;
 //! let mesh = Mesh::start();
 //! let _quotes = mesh.quotes("a");
 //! let edge = mesh.edge();
