@@ -265,6 +265,10 @@ fn values_are_allowed_without_a_token_and_the_log_names_the_policy() {
     is_answered(&get("ACME"));
     let refused = get("DUNE");
     refused.is_refused(403, "access_denied");
+    assert!(
+        refused.body.contains("with what this request says"),
+        "{refused:?}"
+    );
     // Which values would do is for the log alone.
     assert!(
         !refused.body.contains("CRAN") && !refused.body.contains("own-symbols"),

@@ -20,8 +20,9 @@ use mesh_examples::market::{
 use mesh_examples::{DESCRIPTORS, announce, exit, stop_signal};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What is traded here: symbol, middle price, currency, venue. In the order of their symbols.
@@ -93,10 +94,12 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()?;
+    // An answer waits for nothing: not for the caller to acknowledge what went before it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
         .add_service(reflection)
         .add_service(QuotesServer::new(service))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped(stopping.clone()));
+        .serve_with_incoming_shutdown(incoming, stopped(stopping.clone()));
     tokio::spawn(async move {
         signal.await;
         let _ = stop.send(true);

@@ -17,7 +17,7 @@ use mesh_transcode::{RequestField, Schema};
 use serde_json::{Map, Value};
 
 use crate::gates::jwt::Verified;
-use crate::reason::Rejection;
+use crate::reason::{Reason, Rejection};
 
 /// The fields of one rule, by RPC.
 pub(super) type Fields = HashMap<Arc<str>, Vec<RequestField>>;
@@ -108,7 +108,11 @@ impl Conditions {
             "the fields of the request are not those of {}",
             policies.join(", ")
         );
-        self.otherwise.with_detail(detail)
+        let mut rejection = self.otherwise.with_detail(detail);
+        if rejection.reason == Reason::AccessDenied {
+            rejection.message.push_str(" with what this request says");
+        }
+        rejection
     }
 }
 
