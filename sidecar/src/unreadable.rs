@@ -66,6 +66,10 @@ where
 
     /// Tells why a request could not be read.
     fn tell(&self, error: &hyper::Error) {
+        // Of other failures the library says nothing by itself: what is in the buffer is somebody's answer.
+        if !error.is_parse() {
+            return;
+        }
         let mut told = None;
         self.wire.replace_last(|head| {
             let (answer, rejection) = answer(head, error)?;

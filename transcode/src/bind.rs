@@ -118,7 +118,7 @@ impl<T> Match<T> {
         let reading = self.read(query, None, options)?;
         dropped.extend_from_slice(&reading.dropped);
         let mut out = Vec::new();
-        reading.woven.write(&self.method.input.tables, &mut out);
+        reading.woven.write(&self.method.input.tables, None, &mut out);
         Ok(out)
     }
 
@@ -246,7 +246,8 @@ impl Reading {
                 }
             }
         }
-        self.woven.write(t, &mut message);
+        self.woven
+            .write(t, self.machine.as_ref().map(Machine::bounds), &mut message);
         check_request_length(&message, self.bytes_max)?;
         Ok(message)
     }

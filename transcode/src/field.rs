@@ -1,9 +1,12 @@
 //! One field of a message, by the way to it: found in the schema once, and read out of messages as a text.
 //!
 //! ```text
-//!  "item.owner" + schema ── resolve ──► numbers of fields          once
-//!  message ── text ──► "alice", its default, or nothing            per message; what the last one says counts, as for any reader
+//!  "item.owner" + schema ── resolve ──► numbers of fields      once
+//!  message ── text ──► "alice", its default, or nothing        per message
 //! ```
+//!
+//! An answer is read as most readers do: what comes last counts, parts are merged. A request is read for somebody else's
+//! reader, so it says nothing where readers may differ ([`crate::plain`]).
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -12,8 +15,9 @@ use std::sync::Arc;
 use crate::http_body::is_http_body;
 use crate::json::write;
 use crate::message::MessageType;
+use crate::plain::is_plain;
 use crate::schema::Method;
-use crate::table::{Field, NONE, Shape, Special, Tables};
+use crate::table::{Field, Kind, NONE, Shape, Special, Tables};
 use crate::wire::{self, Value};
 use crate::{Options, quote};
 
@@ -24,9 +28,14 @@ const TEXT_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub struct RequestField {
     message: MessageType,
-    /// The way from the message; never empty.
+    way: Arc<str>,
+    /// The same by numbers; never empty.
     fields: Vec<u32>,
 }
+
+/// A request that every reader reads the same.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainRequest<'a>(&'a [u8]);
 
 impl RequestField {
     /// Finds it by its way in the names of the .proto file: `tenant`, `item.owner`.
@@ -37,22 +46,46 @@ impl RequestField {
         match resolve(&method.input, way) {
             Ok(fields) => Ok(Self {
                 message: method.input.clone(),
+                way: way.into(),
                 fields,
             }),
             Err(Miss::Absent(why) | Miss::Unfit(why)) => Err(why),
         }
     }
 
-    /// What a request says in it, as it would stand in a path. A field that does not tell its absence from its default has
-    /// its default where it is absent. Nothing where it is absent otherwise, where it is longer than 4 KiB, and where the
-    /// bytes are no message.
+    /// The way to it.
     #[must_use]
-    pub fn text(&self, message: &[u8]) -> Option<String> {
-        match text(&self.message, &self.fields, message, &Options::default()) {
+    pub fn way(&self) -> &str {
+        &self.way
+    }
+
+    /// Takes the bytes of a request of its method, if they are as encoders write them: in others there may be different things
+    /// for different readers.
+    #[must_use]
+    pub fn plain<'a>(&self, request: &'a [u8]) -> Option<PlainRequest<'a>> {
+        is_plain(&self.message.tables, self.message.index, request).then_some(PlainRequest(request))
+    }
+
+    /// What a request says in it, as it would stand in a path. A field that does not tell its absence from its default has
+    /// its default where it is absent. Nothing where it is absent otherwise, where it comes twice or with another one of its
+    /// oneof, where a closed enum does not name it, and where it is longer than 4 KiB.
+    #[must_use]
+    pub fn text(&self, request: PlainRequest<'_>) -> Option<String> {
+        let options = &Options::default();
+        match read(&self.message, &self.fields, request.0, options, Reading::Strict) {
             Found::Said(text) | Found::Default(text) => Some(text),
             Found::Absent | Found::Unwritable => None,
         }
     }
+}
+
+/// How what comes more than once is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// The last one counts; parts of a message are merged.
+    Lenient,
+    /// It says nothing.
+    Strict,
 }
 
 /// Why a way leads to no value with a text.
@@ -131,8 +164,12 @@ pub(crate) enum Found {
     Unwritable,
 }
 
-/// Reads one field of a message.
+/// Reads one field of an answer.
 pub(crate) fn text(message: &MessageType, way: &[u32], content: &[u8], options: &Options) -> Found {
+    read(message, way, content, options, Reading::Lenient)
+}
+
+fn read(message: &MessageType, way: &[u32], content: &[u8], options: &Options, reading: Reading) -> Found {
     let t = &*message.tables;
     let Some((last, parents)) = way.split_last() else {
         return Found::Absent;
@@ -140,7 +177,7 @@ pub(crate) fn text(message: &MessageType, way: &[u32], content: &[u8], options: 
     let mut within = Cow::Borrowed(content);
     let mut parent = message.index;
     for index in parents {
-        within = match take(t, parent, *index, &within) {
+        within = match take(t, parent, *index, &within, reading) {
             Some(Some(Taken::Message(inner))) => Cow::Owned(inner.into_owned()),
             Some(Some(Taken::Value(_))) | None => return Found::Unwritable,
             // What is in a message that is not there has its default.
@@ -151,12 +188,15 @@ pub(crate) fn text(message: &MessageType, way: &[u32], content: &[u8], options: 
     let field = t.field(*last);
     // A message of this field alone: what stands around it may be large.
     let mut alone = field.key().to_vec();
-    let is_default = match take(t, parent, *last, &within) {
+    let is_default = match take(t, parent, *last, &within, reading) {
         None => return Found::Unwritable,
         Some(None) => true,
         Some(Some(Taken::Message(content))) => {
             put_bytes(&content, &mut alone);
             false
+        }
+        Some(Some(Taken::Value(Value::Varint(number)))) if is_unnamed(t, field, number) => {
+            return Found::Absent;
         }
         Some(Some(Taken::Value(value))) => {
             match value {
@@ -209,26 +249,36 @@ enum Taken<'a> {
     Value(Value<'a>),
 }
 
-/// The last value of a field, unless another member of its oneof came after it. `None`: these bytes are no message.
-fn take<'a>(t: &Tables, message: u32, index: u32, content: &'a [u8]) -> Option<Option<Taken<'a>>> {
+/// The last value of a field, unless another member of its oneof came after it. `None`: these bytes are no message, or more
+/// is there than `reading` takes.
+fn take<'a>(
+    t: &Tables,
+    message: u32,
+    index: u32,
+    content: &'a [u8],
+    reading: Reading,
+) -> Option<Option<Taken<'a>>> {
     let field = t.field(index);
-    let replaces = |number: u32| {
+    let is_rival = |number: u32| {
         field.oneof != NONE
             && t.by_number(t.message(message), number)
                 .is_some_and(|other| t.field(other).oneof == field.oneof)
     };
+    let (mut times, mut rivals) = (0, 0);
     let mut taken: Option<Taken<'a>> = None;
     wire::each(content, |number, value| {
         if number != field.number {
-            if replaces(number) {
+            if is_rival(number) {
+                rivals += 1;
                 taken = None;
             }
             return ControlFlow::Continue(());
         }
         if !is_of(field, &value) {
-            // Of another wire type it is no value of this field, to no reader.
+            // Of another wire type it is no value of this field.
             return ControlFlow::Continue(());
         }
+        times += 1;
         match (value, &mut taken) {
             (Value::Bytes(part) | Value::Group(part), Some(Taken::Message(before))) => {
                 before.to_mut().extend_from_slice(part);
@@ -240,7 +290,14 @@ fn take<'a>(t: &Tables, message: u32, index: u32, content: &'a [u8]) -> Option<O
         }
         ControlFlow::Continue(())
     })?;
-    Some(taken)
+    let is_ambiguous = times > 1 || (times > 0 && rivals > 0);
+    (reading == Reading::Lenient || !is_ambiguous).then_some(taken)
+}
+
+/// Whether a closed enum does not have this number: then it is no value of the field, but an unknown one.
+fn is_unnamed(t: &Tables, field: &Field, number: u64) -> bool {
+    let low = || i32::from_le_bytes(number.to_le_bytes()[..4].try_into().unwrap_or_default());
+    field.kind == Kind::Enum && t.enumeration(field).closed && t.enumeration(field).word(low()).is_none()
 }
 
 fn is_of(field: &Field, value: &Value<'_>) -> bool {

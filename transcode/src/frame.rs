@@ -169,19 +169,38 @@ const LARGE_BYTES: usize = 16 << 10;
 /// # Errors
 /// The message is over 4 GiB.
 pub fn pieces(message: Bytes) -> Result<(Bytes, Bytes), FrameError> {
-    if message.len() < LARGE_BYTES {
-        return Ok((encode(&message)?, Bytes::new()));
-    }
-    Ok((Bytes::copy_from_slice(&header(message.len())?), message))
+    let compressed = false;
+    Frame { compressed, message }.into_pieces()
 }
 
-fn header(bytes: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
+impl Frame {
+    /// As [`pieces`].
+    ///
+    /// # Errors
+    /// The message is over 4 GiB.
+    pub fn into_pieces(self) -> Result<(Bytes, Bytes), FrameError> {
+        let header = header(self.compressed, self.message.len())?;
+        if self.message.len() < LARGE_BYTES {
+            return Ok((framed(header, &self.message), Bytes::new()));
+        }
+        Ok((Bytes::copy_from_slice(&header), self.message))
+    }
+}
+
+fn header(compressed: bool, bytes: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
     let length = u32::try_from(bytes).map_err(|_| FrameError::TooLarge {
         bytes,
         bytes_max: u32::MAX as usize,
     })?;
     let [a, b, c, d] = length.to_be_bytes();
-    Ok([0, a, b, c, d])
+    Ok([u8::from(compressed), a, b, c, d])
+}
+
+fn framed(header: [u8; HEADER_BYTES], message: &[u8]) -> Bytes {
+    let mut framed = Vec::with_capacity(HEADER_BYTES + message.len());
+    framed.extend_from_slice(&header);
+    framed.extend_from_slice(message);
+    framed.into()
 }
 
 /// Frames one uncompressed message.
@@ -189,10 +208,7 @@ fn header(bytes: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
 /// # Errors
 /// The message is over 4 GiB.
 pub fn encode(message: &[u8]) -> Result<Bytes, FrameError> {
-    let mut framed = Vec::with_capacity(HEADER_BYTES + message.len());
-    framed.extend_from_slice(&header(message.len())?);
-    framed.extend_from_slice(message);
-    Ok(framed.into())
+    Ok(framed(header(false, message.len())?, message))
 }
 
 #[cfg(test)]

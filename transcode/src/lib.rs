@@ -35,6 +35,7 @@ mod message;
 pub mod multipart;
 pub mod openapi;
 mod percent;
+mod plain;
 pub mod policy;
 pub mod problem;
 mod query;
@@ -52,7 +53,7 @@ mod template;
 mod wire;
 
 pub use bind::RequestReader;
-pub use field::RequestField;
+pub use field::{PlainRequest, RequestField};
 pub use headers::{HeaderField, HeaderFields, MethodHeaders};
 pub use http_body::HttpBody;
 pub use mesh_proto::domain::UnknownInput;

@@ -1,11 +1,11 @@
 //! Query parameters, as fields: `order.legs.size=3&tags=a&tags=b&labels[color]=red`, and the tree they make with the path.
 
 use crate::json::leaf;
-use crate::json::read::{self, Machine, Woven};
+use crate::json::read::{self, Bounds, Machine, Woven, put_message, put_value};
 use crate::percent::{self, Decode};
 use crate::schema::Body;
 use crate::table::{Field, Kind, NONE, Shape, Special, Tables};
-use crate::{DROPPED_MAX, DROPPED_NAME_BYTES_MAX, Options, Refusal, UnknownInput, wire};
+use crate::{DROPPED_MAX, DROPPED_NAME_BYTES_MAX, Options, Refusal, UnknownInput};
 
 type Read<T> = Result<T, Refusal>;
 
@@ -51,15 +51,7 @@ impl Tree {
         tree.one_of(t, *last)
             .map_err(|refusal| refusal.at_field(&bound.name))?;
         let mut value = Vec::new();
-        let length = matches!(field.kind, Kind::String | Kind::Bytes | Kind::Message);
-        let default = bound.content.iter().all(|byte| *byte == 0) && (!length || bound.content.is_empty());
-        if field.presence || !default {
-            value.extend_from_slice(field.key());
-            if length {
-                wire::put_varint(&mut value, bound.content.len() as u64);
-            }
-            value.extend_from_slice(&bound.content);
-        }
+        put_value(field, &bound.content, &mut value);
         tree.branches.push((*last, Branch::Values(value, 1)));
         Ok(())
     }
@@ -108,36 +100,27 @@ impl Tree {
         &mut self.branches[position].1
     }
 
-    /// Writes the fields. Nesting has the limit of query parameters and path templates.
-    pub(crate) fn write(&self, t: &Tables, out: &mut Vec<u8>) {
+    /// Writes the fields, but for messages that the body has, in which they stand already. Nesting has the limit of query
+    /// parameters and path templates.
+    pub(crate) fn write(&self, t: &Tables, bounds: Option<&Bounds>, out: &mut Vec<u8>) {
         for (index, branch) in &self.branches {
             let field = t.field(*index);
             match branch {
                 Branch::Values(values, _) => out.extend_from_slice(values),
                 Branch::Entries(entries) => {
                     for entry in entries {
-                        put(field, &entry.content, out);
+                        put_message(field, &entry.content, out);
                     }
                 }
+                Branch::Message(_)
+                    if bounds.is_some_and(|bounds| bounds.in_body(bounds.child(bounds.root(), *index))) => {}
                 Branch::Message(tree) => {
                     let mut content = Vec::new();
-                    tree.write(t, &mut content);
-                    put(field, &content, out);
+                    tree.write(t, None, &mut content);
+                    put_message(field, &content, out);
                 }
             }
         }
-    }
-}
-
-/// Writes a message around this content.
-fn put(field: &Field, content: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(field.key());
-    if field.group {
-        out.extend_from_slice(content);
-        wire::put_varint(out, u64::from(field.number) << 3 | 4);
-    } else {
-        wire::put_varint(out, content.len() as u64);
-        out.extend_from_slice(content);
     }
 }
 
@@ -312,13 +295,13 @@ impl Filler<'_> {
             (Shape::List, Kind::Message) => {
                 return Err("is a list of messages and takes no query parameter".into());
             }
-            (_, Kind::Message) => put(field, &self.message(field, text)?, &mut out),
+            (_, Kind::Message) => put_message(field, &self.message(field, text)?, &mut out),
             (shape, _) => {
                 let leaf = leaf::from_text(self.t, field, text.as_bytes(), self.options.strict())?;
                 if shape == Shape::List && field.packed {
                     let mut content = Vec::new();
                     leaf.put(&mut content);
-                    put(field, &content, &mut out);
+                    put_message(field, &content, &mut out);
                 } else if shape == Shape::List || field.presence || !leaf.is_default() {
                     out.extend_from_slice(field.key());
                     leaf.put(&mut out);
@@ -368,7 +351,7 @@ impl Filler<'_> {
         let key = content.clone();
         if value_field.is_message() {
             let value = self.message(value_field, text).or_else(refuse)?;
-            put(value_field, &value, &mut content);
+            put_message(value_field, &value, &mut content);
         } else {
             let value = leaf::from_text(self.t, value_field, text.as_bytes(), self.options.strict());
             content.extend_from_slice(value_field.key());

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
 use crate::body::{BoxError, RequestBody};
@@ -16,10 +16,15 @@ use crate::body::{BoxError, RequestBody};
 /// Most that is kept of one request. Whoever sends more is told, and sends it again itself.
 pub(crate) const KEPT_BYTES_MAX: usize = 64 << 10;
 
+/// A piece under this is copied behind those before it: many small ones would hold much more than their bytes.
+const SMALL_BYTES: usize = 4 << 10;
+
 /// The pieces of a body that were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pieces: VecDeque<Bytes>,
+    /// Small ones behind them.
+    gathered: BytesMut,
     bytes: usize,
 }
 
@@ -30,12 +35,25 @@ impl Kept {
         if self.bytes > KEPT_BYTES_MAX {
             return false;
         }
-        self.pieces.push_back(piece.clone());
+        // Most bodies are one piece, which needs no copy.
+        if piece.len() < SMALL_BYTES && !self.pieces.is_empty() {
+            self.gathered.extend_from_slice(piece);
+        } else {
+            self.take_gathered();
+            self.pieces.push_back(piece.clone());
+        }
         true
     }
 
+    fn take_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            self.pieces.push_back(self.gathered.split().freeze());
+        }
+    }
+
     /// The whole body once more; `rest` is what was not read of it.
-    pub(crate) fn again(self, rest: Option<RequestBody>) -> RequestBody {
+    pub(crate) fn again(mut self, rest: Option<RequestBody>) -> RequestBody {
+        self.take_gathered();
         let rest = rest.filter(|rest| !rest.is_end_stream());
         if self.pieces.is_empty() {
             return rest.unwrap_or(RequestBody::Empty);
@@ -54,11 +72,6 @@ pub(crate) struct Again {
 }
 
 impl Again {
-    /// These pieces, and nothing else.
-    pub(crate) fn of(pieces: VecDeque<Bytes>) -> RequestBody {
-        RequestBody::Again(Box::new(Self { pieces, rest: None }))
-    }
-
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -111,6 +124,23 @@ mod tests {
         assert!(keep(&[]).again(None).is_end_stream());
         let sent = RequestBody::Full(Bytes::new(), Bytes::new());
         assert!(keep(&[]).again(Some(sent)).is_end_stream());
+    }
+
+    #[test]
+    fn many_small_pieces_are_kept_in_few() {
+        let mut kept = Kept::default();
+        let (large, small) = (Bytes::from(vec![b'l'; SMALL_BYTES]), Bytes::from_static(b"s"));
+        let parts = [&small, &large, &small, &small, &small, &large, &small, &small];
+        assert!(parts.iter().all(|piece| kept.keep(piece)));
+        for _ in 0..10_000 {
+            assert!(kept.keep(&small));
+        }
+        let RequestBody::Again(again) = kept.again(None) else {
+            panic!()
+        };
+        assert_eq!(again.pieces.len(), 5);
+        let whole = parts.iter().map(|piece| piece.len()).sum::<usize>() + 10_000;
+        assert_eq!(again.pieces.iter().map(Bytes::len).sum::<usize>(), whole);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Step 7, on: where a policy asks what a request says, its one message is read before the service hears of the call.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 
@@ -15,7 +14,6 @@ use crate::gates::access::Conditions;
 use crate::headers::GRPC_ENCODING;
 use crate::reason::{Reason, Rejection};
 use crate::translate::{Encoding, Framing};
-use crate::upstream::again::Again;
 
 /// Judges the message of a request as the service would get it, and gives the request back, whole.
 ///
@@ -30,7 +28,6 @@ pub(super) async fn at(
     let bytes_max = Options::default().limits.message_bytes;
     let bad_frame = |error| Framing::Grpc.bad_frame(&error);
     let mut decoder = Decoder::new(bytes_max);
-    let mut pieces = VecDeque::new();
     let mut message = None;
     while let Some(piece) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let piece = piece.map_err(|error| {
@@ -39,7 +36,6 @@ pub(super) async fn at(
             wrong.unwrap_or_else(|| broken.with_detail(error.to_string()))
         })?;
         let Ok(data) = piece.into_data() else { continue };
-        pieces.push_back(data.clone());
         decoder.push(data);
         while let Some(frame) = decoder.next().map_err(bad_frame)? {
             if message.replace(frame).is_some() {
@@ -49,10 +45,11 @@ pub(super) async fn at(
     }
     decoder.finish().map_err(bad_frame)?;
     let frame = message.ok_or_else(|| Framing::Grpc.no_message())?;
+    // The one frame is all there is, and goes on as it came.
+    let (first, then) = frame.clone().into_pieces().map_err(bad_frame)?;
     let encoding = Encoding::of(headers, &GRPC_ENCODING);
-    let message = encoding
-        .open(frame, bytes_max)
-        .map_err(crate::translate::Unopened::of_request)?;
+    let opened = encoding.open(frame, bytes_max);
+    let message = opened.map_err(crate::translate::Unopened::of_request)?;
     call.policy = Some(conditions.judge(&message)?);
-    Ok(Again::of(pieces))
+    Ok(RequestBody::Full(first, then))
 }

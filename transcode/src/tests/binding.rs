@@ -95,7 +95,7 @@ fn a_patch_names_the_fields_of_its_body_in_the_mask() {
     .unwrap();
     assert_eq!(
         seen,
-        r#"{"item":{"name":"items/a","size":3},"updateMask":"name,size"}"#
+        r#"{"item":{"size":3,"name":"items/a"},"updateMask":"name,size"}"#
     );
 }
 

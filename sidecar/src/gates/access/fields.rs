@@ -7,13 +7,13 @@
 //! ```
 //!
 //! Fields are compared as text, as they would stand in a path, on the message that the service gets: whatever the caller
-//! speaks, and wherever in its request it said so.
+//! speaks, and wherever in its request it said so. A message that two readers might read differently matches nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use mesh_proto::domain::{AccessRule, FieldIs};
-use mesh_transcode::{RequestField, Schema};
+use mesh_transcode::{PlainRequest, RequestField, Schema};
 use serde_json::{Map, Value};
 
 use crate::gates::jwt::Verified;
@@ -75,11 +75,28 @@ impl Condition {
         })
     }
 
-    fn holds(&self, message: &[u8]) -> bool {
+    fn holds<'s>(&'s self, said: &mut Said<'s, '_>) -> bool {
         self.fields.iter().all(|(field, wanted)| {
-            let said = field.text(message).filter(|said| !said.is_empty());
+            let said = said.of(field).filter(|said| !said.is_empty());
             said.is_some_and(|said| wanted.iter().any(|wanted| **wanted == *said))
         })
+    }
+}
+
+/// What a request says in the fields that were asked for so far: each is looked for once.
+struct Said<'s, 'm> {
+    request: PlainRequest<'m>,
+    known: HashMap<&'s str, Option<String>>,
+}
+
+impl<'s> Said<'s, '_> {
+    fn of(&mut self, field: &'s RequestField) -> Option<&str> {
+        let request = self.request;
+        let said = self
+            .known
+            .entry(field.way())
+            .or_insert_with(|| field.text(request));
+        said.as_deref()
     }
 }
 
@@ -92,9 +109,16 @@ impl Conditions {
     /// Judges the message of a request.
     ///
     /// # Errors
-    /// No rule allows it.
+    /// No rule allows it, or it is written in a way that the service may read differently.
     pub fn judge(self, message: &[u8]) -> Result<Arc<str>, Rejection> {
-        let holds = self.any.iter().find(|condition| condition.holds(message));
+        let mut fields = self.any.iter().flat_map(|condition| &condition.fields);
+        let request = fields.next().and_then(|(field, _)| field.plain(message));
+        let Some(request) = request else {
+            return Err(self.refuse_for("the request is not written as encoders write it"));
+        };
+        let known = HashMap::new();
+        let mut said = Said { request, known };
+        let holds = self.any.iter().find(|condition| condition.holds(&mut said));
         holds
             .map(|condition| condition.policy.clone())
             .ok_or_else(|| self.refuse())
@@ -102,17 +126,22 @@ impl Conditions {
 
     /// The answer where the message cannot be looked at.
     #[must_use]
-    pub fn refuse(self) -> Rejection {
+    pub fn refuse(&self) -> Rejection {
         let policies: Vec<_> = self.any.iter().map(|condition| &*condition.policy).collect();
-        let detail = format!(
-            "the fields of the request are not those of {}",
-            policies.join(", ")
-        );
-        let mut rejection = self.otherwise.with_detail(detail);
+        let policies = policies.join(", ");
+        self.refuse_for(&format!("the fields of the request are not those of {policies}"))
+    }
+
+    fn refuse_for(&self, why: &str) -> Rejection {
+        let mut rejection = self.otherwise.clone();
         if rejection.reason == Reason::AccessDenied {
             rejection.message.push_str(" with what this request says");
         }
-        rejection
+        let detail = match &rejection.detail {
+            Some(before) => format!("{before}; {why}"),
+            None => why.to_owned(),
+        };
+        rejection.with_detail(detail)
     }
 }
 

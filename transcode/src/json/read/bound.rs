@@ -1,4 +1,5 @@
-//! What the path, or a header, has filled: the body may repeat it and not contradict it.
+//! What the path, or a header, has filled: the body may repeat it and not contradict it. A message that both fill is written
+//! once: not every reader puts the parts of a message together.
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(crate) struct Bounds {
 #[derive(Debug, Clone, Default)]
 struct Node {
     children: Vec<(u32, Child)>,
+    /// The body has the message too: what is bound in it was written there.
+    in_body: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -106,15 +109,62 @@ impl Bounds {
         made
     }
 
-    pub(super) fn root(&self) -> u16 {
+    pub(crate) fn root(&self) -> u16 {
         if self.nodes.is_empty() { FREE } else { 0 }
     }
 
     /// The node below this field.
-    pub(super) fn child(&self, at: u16, field: u32) -> u16 {
+    pub(crate) fn child(&self, at: u16, field: u32) -> u16 {
         match self.find(at, field) {
             Some(Child::Within(node)) => *node,
             _ => FREE,
+        }
+    }
+
+    /// Whether the body has the message of this node.
+    pub(crate) fn in_body(&self, at: u16) -> bool {
+        self.nodes.get(usize::from(at)).is_some_and(|node| node.in_body)
+    }
+
+    /// The body has the message of this node.
+    pub(super) fn enter_body(&mut self, at: u16) {
+        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+            node.in_body = true;
+        }
+    }
+
+    /// What the body had in this field of a node was taken back.
+    pub(super) fn leave_body(&mut self, at: u16, field: u32) {
+        let mut left = vec![self.child(at, field)];
+        while let Some(at) = left.pop() {
+            if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+                node.in_body = false;
+                left.extend(node.children.iter().filter_map(|(_, child)| match child {
+                    Child::Within(node) => Some(*node),
+                    Child::Value { .. } => None,
+                }));
+            }
+        }
+    }
+
+    /// Appends what is bound in the message of this node, but for messages that the body has.
+    fn weave(&self, t: &Tables, at: u16, out: &mut Vec<u8>) {
+        for (field, child) in self
+            .nodes
+            .get(usize::from(at))
+            .iter()
+            .flat_map(|node| &node.children)
+        {
+            let field = t.field(*field);
+            match child {
+                Child::Value { content, .. } => put_value(field, content, out),
+                Child::Within(within) if self.in_body(*within) => {}
+                Child::Within(within) => {
+                    let mut inner = Vec::new();
+                    self.weave(t, *within, &mut inner);
+                    put_message(field, &inner, out);
+                }
+            }
         }
     }
 
@@ -127,7 +177,45 @@ impl Bounds {
     }
 }
 
+/// Writes one value of the path, or of a header; nothing where it is the default and that says nothing.
+pub(crate) fn put_value(field: &Field, content: &[u8], out: &mut Vec<u8>) {
+    let length = matches!(field.kind, Kind::String | Kind::Bytes | Kind::Message);
+    let default = content.iter().all(|byte| *byte == 0) && (!length || content.is_empty());
+    if default && !field.presence {
+        return;
+    }
+    out.extend_from_slice(field.key());
+    if length {
+        wire::put_varint(out, content.len() as u64);
+    }
+    out.extend_from_slice(content);
+}
+
+/// Writes a message around this content.
+pub(crate) fn put_message(field: &Field, content: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(field.key());
+    if field.group {
+        out.extend_from_slice(content);
+        wire::put_varint(out, u64::from(field.number) << 3 | 4);
+    } else {
+        wire::put_varint(out, content.len() as u64);
+        out.extend_from_slice(content);
+    }
+}
+
 impl Machine {
+    /// The path's values, and where the body has messages of theirs.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// A message that was opened for this node ends. What is bound in the whole request is written behind it by others.
+    pub(super) fn weave(&mut self, t: &Tables, node: u16) {
+        if node != FREE && node != self.bounds.root() {
+            self.bounds.weave(t, node, &mut self.out.bytes);
+        }
+    }
+
     /// A field of a message in which the path has filled something.
     pub(super) fn bind(&mut self, node: u16, field: u32, at: usize) {
         match self.bounds.find(node, field) {

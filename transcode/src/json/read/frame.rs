@@ -184,6 +184,9 @@ impl Machine {
     /// Ends the innermost frame.
     pub(super) fn pop(&mut self, t: &Tables) {
         let Some(frame) = self.stack.pop() else { return };
+        if frame.bound != bound::FREE {
+            self.weave(t, frame.bound);
+        }
         match frame.close {
             Close::Nothing => {}
             Close::Length => self.out.close(frame.mark),

@@ -344,6 +344,10 @@ impl Machine {
             self.out.cut(emitted.from, emitted.to);
             // Found no second time.
             emitted.id = usize::MAX;
+            let bound = self.stack.last().map_or(bound::FREE, |frame| frame.bound);
+            if let (true, Ok(field)) = (bound != bound::FREE, u32::try_from(id)) {
+                self.bounds.leave_body(bound, field);
+            }
         }
     }
 

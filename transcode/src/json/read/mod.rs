@@ -23,7 +23,7 @@ mod value;
 use std::collections::{HashMap, HashSet};
 use std::mem;
 
-pub(crate) use bound::{Bounds, Woven};
+pub(crate) use bound::{Bounds, Woven, put_message, put_value};
 
 use self::any::Look;
 use self::frame::{Frame, Kind};

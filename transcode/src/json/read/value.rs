@@ -151,6 +151,9 @@ impl Machine {
         }
         self.check_depth(t, *at, 1)?;
         let within = slot.bound != bound::FREE;
+        if within {
+            self.bounds.enter_body(slot.bound);
+        }
         match message.special {
             Special::None | Special::Empty => {
                 if byte != Some(b'{') {
@@ -256,6 +259,7 @@ impl Machine {
         let frame = Frame {
             field: slot.field,
             levels: 1,
+            bound: slot.bound,
             ..Frame::new(Kind::Around, close, mark)
         };
         self.open(t, frame);
