@@ -314,9 +314,11 @@ pub(crate) fn refusal(server: &str, status: &Status) -> Failure {
 fn lost(server: &str, status: &Status, told: String) -> Failure {
     let explained = Some(grpc::explain(server, status)).filter(|text| !text.is_empty());
     let failure = Failure::new(Exit::Unreachable, explained.unwrap_or(told));
-    if ["connection closed", "reset by peer", "Broken pipe"]
+    // The system and the library write it differently.
+    let said = failure.lines[0].to_ascii_lowercase();
+    if ["connection closed", "reset by peer", "broken pipe"]
         .iter()
-        .any(|end| failure.lines[0].contains(end))
+        .any(|end| said.contains(end))
     {
         // In TLS 1.3 a server judges our certificate after we think we are through, and its verdict may be lost.
         return failure
