@@ -19,7 +19,7 @@ use mesh_proto::domain::{
 use mesh_proto::name::ServiceName;
 use mesh_transcode::{HeaderFields, Router, Routing, Schema, problem};
 
-use crate::gates::access::Access;
+use crate::gates::access::{Access, Messages};
 use crate::gates::jwt::{Provider, Verifier};
 use crate::progress::STREAM_IDLE_DEFAULT;
 use crate::{Config, Resources};
@@ -213,7 +213,12 @@ impl ServiceEntry {
                 .flat_map(|policies| policies.values())
         });
         let protocol = service.map_or(Protocol::Grpc, |service| service.protocol);
-        let messages = schema.as_deref().filter(|_| protocol == Protocol::Grpc);
+        let messages = match &schema {
+            _ if protocol != Protocol::Grpc => Messages::None,
+            Some(schema) => Messages::Of(schema),
+            None if service.is_some_and(|service| service.schema.is_some()) => Messages::Awaited,
+            None => Messages::None,
+        };
         let access = Access::new(policies, messages);
         Self {
             name: name.clone(),

@@ -1,7 +1,7 @@
 //! Schemas: taken out of the services that bring them, named by their hash, and judged before they are stored.
 
 use mesh_proto::Faults;
-use mesh_proto::domain::{AccessRule, Rest, SchemaHash};
+use mesh_proto::domain::{Rest, SchemaHash};
 use mesh_proto::v1::{self, document::Resource, schema_source::Source};
 use mesh_transcode::HeaderFields;
 
@@ -73,56 +73,6 @@ pub fn check_headers(service: &Resource, schema: &Resource) -> Result<(), Faults
         return Ok(());
     };
     HeaderFields::check(&rest, &schema).map_err(|faults| faults.under("spec.rest"))
-}
-
-/// What rules of a policy about fields do not find in the service and its schema, by its place in the policy. Such a rule
-/// allows nothing.
-#[must_use]
-pub fn blind_rules(
-    policy: &v1::AccessPolicy,
-    service: &v1::Service,
-    schema: Option<&Resource>,
-) -> Vec<String> {
-    let rules = policy.spec.iter().flat_map(|spec| &spec.allow);
-    let rules: Option<Vec<_>> = rules
-        .cloned()
-        .map(|rule| AccessRule::try_from(rule).ok())
-        .collect();
-    let Some(rules) = rules.filter(|rules| rules.iter().any(|rule| !rule.fields.is_empty())) else {
-        return Vec::new();
-    };
-    let spec = service.spec.as_ref();
-    if spec.is_some_and(|spec| spec.protocol() != v1::Protocol::Grpc) {
-        return vec![
-            "spec.allow: rules about fields are for services that speak gRPC; they allow nothing here".into(),
-        ];
-    }
-    let source = spec.and_then(|spec| spec.schema.as_ref()?.source.as_ref());
-    let compiled = match (source, schema) {
-        (None, _) => {
-            return vec![
-                "spec.allow: rules about fields need the schema of the service; they allow nothing without"
-                    .into(),
-            ];
-        }
-        (_, Some(Resource::Schema(v1::Schema { spec: Some(spec), .. }))) => {
-            mesh_transcode::Schema::compile(&spec.descriptor_set)
-        }
-        // What the service tells of itself is not known here.
-        _ => return Vec::new(),
-    };
-    let Ok(compiled) = compiled else {
-        return Vec::new();
-    };
-    let faults = mesh_transcode::policy::check(&rules, &compiled).err();
-    let told = faults.into_iter().flat_map(|faults| faults.0);
-    told.map(|fault| {
-        format!(
-            "{}: {}; the rule allows nothing there",
-            fault.place, fault.message
-        )
-    })
-    .collect()
 }
 
 /// Whether a schema links and translates, as every sidecar will find it. Anything else has nothing to say here.

@@ -11,7 +11,7 @@ use mesh_proto::domain::{
     AccessPolicy, AccessRule, BalanceAlgorithm, CallerMatch, JwtProvider, KeySet, KeySource, MethodMatch,
 };
 use mesh_proto::name::ServiceName;
-use mesh_sidecar::gates::access::{Access, Call, Caller};
+use mesh_sidecar::gates::access::{Access, Call, Caller, Messages};
 use mesh_sidecar::gates::jwt::{Memory, Provider, Verifier};
 use mesh_sidecar::telemetry::{Metrics, Outcome, Outcomes, trace};
 use mesh_sidecar::upstream::balance::{Dice, Load, choose};
@@ -109,7 +109,7 @@ pub fn access_decide(_: &[u8], times: usize) {
         service,
         allow,
     });
-    let access = Access::new(Some([&policy]), None);
+    let access = Access::new(Some([&policy]), Messages::None);
     let call = Call {
         rpc: Some(rpc),
         caller: Some(&caller),

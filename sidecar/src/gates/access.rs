@@ -43,7 +43,19 @@ pub enum Access {
 pub struct Rule {
     policy: Arc<str>,
     rule: AccessRule,
-    fields: Fields,
+    /// Nothing while the schema has not been heard of.
+    fields: Option<Fields>,
+}
+
+/// Where rules about fields look for them.
+#[derive(Debug, Clone, Copy)]
+pub enum Messages<'s> {
+    /// In this schema.
+    Of(&'s Schema),
+    /// The service has a schema that has not been heard of yet.
+    Awaited,
+    /// Nowhere: the service has none, or does not speak gRPC.
+    None,
 }
 
 /// Who calls, as the connection proved it.
@@ -101,12 +113,11 @@ pub enum Second {
 }
 
 impl Access {
-    /// Compiles the policies of one service; `None` while they have not been heard of. Rules about fields need the schema
-    /// of a service that speaks gRPC.
+    /// Compiles the policies of one service; `None` while they have not been heard of.
     #[must_use]
     pub fn new<'a>(
         policies: Option<impl IntoIterator<Item = &'a Arc<AccessPolicy>>>,
-        schema: Option<&Schema>,
+        messages: Messages<'_>,
     ) -> Self {
         let Some(policies) = policies else {
             return Access::Unknown;
@@ -118,7 +129,7 @@ impl Access {
             rules.extend(policy.allow.iter().map(|rule| Rule {
                 policy: policy.name.clone(),
                 rule: rule.clone(),
-                fields: fields::find(rule, schema),
+                fields: fields::find(rule, messages),
             }));
         }
         if named { Access::Rules(rules) } else { Access::Open }
@@ -139,7 +150,7 @@ impl Access {
     /// Judges a call without looking at a token.
     ///
     /// # Errors
-    /// [`Reason::PolicyUnknown`] or [`Reason::AccessDenied`].
+    /// [`Reason::PolicyUnknown`], [`Reason::AccessDenied`], or [`Reason::SchemaUnknown`] where a rule may turn out to allow it.
     pub fn first(&self, call: Call<'_>) -> Result<First, Rejection> {
         let rules = match self {
             Access::Open => return Ok(First::Allowed(None)),
@@ -149,8 +160,12 @@ impl Access {
                 return Err(Rejection::new(Reason::PolicyUnknown, message));
             }
         };
-        let (mut asks, mut token) = (false, false);
+        let (mut asks, mut token, mut awaits) = (false, false, false);
         for rule in rules.iter().filter(|rule| rule.matches(call)) {
+            if rule.fields.is_none() {
+                awaits = true;
+                continue;
+            }
             if rule.rule.jwt.is_none() && rule.rule.fields.is_empty() {
                 return Ok(First::Allowed(Some(rule.policy.clone())));
             }
@@ -159,6 +174,9 @@ impl Access {
         }
         if asks {
             Ok(First::Asks { token })
+        } else if awaits {
+            let message = "the schema that an access policy needs is not known here yet; try again shortly";
+            Err(Rejection::new(Reason::SchemaUnknown, message))
         } else {
             Err(denied(call))
         }
@@ -186,7 +204,7 @@ impl Access {
             if rule.rule.fields.is_empty() {
                 return Ok(Second::Allowed(rule.policy.clone()));
             }
-            let found = call.rpc.and_then(|rpc| rule.fields.get(rpc));
+            let found = call.rpc.and_then(|rpc| rule.fields.as_ref()?.get(rpc));
             conditions
                 .extend(found.and_then(|found| Condition::of(&rule.policy, &rule.rule, found, verified)));
         }
@@ -211,8 +229,9 @@ impl Rule {
                     CallerMatch::Identity(id) => caller.id == *id,
                 })
             });
-        let fields_ok =
-            self.rule.fields.is_empty() || call.rpc.is_some_and(|rpc| self.fields.contains_key(rpc));
+        // While there is no schema, any method may have them.
+        let has_fields = |rpc| self.fields.as_ref().is_none_or(|fields| fields.contains_key(rpc));
+        let fields_ok = self.rule.fields.is_empty() || call.rpc.is_some_and(has_fields);
         method_ok && caller_ok && fields_ok
     }
 

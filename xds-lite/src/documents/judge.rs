@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use mesh_proto::google::rpc::bad_request::FieldViolation;
 use mesh_proto::v1::document::Resource;
-use mesh_proto::v1::{self, apply_request, apply_result::Action, caller};
+use mesh_proto::v1::{apply_request, apply_result::Action, caller};
 use mesh_proto::{Fault, Kind, domain};
 
 use super::ambiguous::{self, Found};
+use super::blind;
 use crate::registry::{Expect, Item, Key, State, Write};
 use crate::schema;
 
@@ -235,41 +236,6 @@ impl<'a> After<'a> {
         )
     }
 
-    /// What policies do not find in the requests of their service, when one or the other changes.
-    fn blind_rules(&self, changed: &Resource) -> Vec<String> {
-        let of_service = |policy: &&v1::AccessPolicy, name: &str| {
-            policy.spec.as_ref().is_some_and(|spec| spec.service == name)
-        };
-        let name = match changed {
-            Resource::Service(_) => changed.name(),
-            Resource::AccessPolicy(policy) => policy.spec.as_ref().map_or("", |spec| &spec.service),
-            _ => return Vec::new(),
-        };
-        let key = |kind: Kind, name: &str| Key {
-            kind,
-            name: name.to_owned(),
-        };
-        let Some(service @ Resource::Service(found)) = self.resources.get(&key(Kind::Service, name)) else {
-            return Vec::new();
-        };
-        let schema = schema::referred(service).and_then(|hash| self.resources.get(&key(Kind::Schema, hash)));
-        let look = |policy: &v1::AccessPolicy| schema::blind_rules(policy, found, schema.copied());
-        if let Resource::AccessPolicy(policy) = changed {
-            return look(policy);
-        }
-        let policies = self.resources.values().filter_map(|resource| match resource {
-            Resource::AccessPolicy(policy) => Some((resource, policy)),
-            _ => None,
-        });
-        policies
-            .filter(|(_, policy)| of_service(policy, name))
-            .flat_map(|(resource, policy)| {
-                let label = Key::of(resource);
-                look(policy).into_iter().map(move |why| format!("{label}: {why}"))
-            })
-            .collect()
-    }
-
     fn warnings(&self, resource: &Resource, state: &State) -> Vec<String> {
         let missing = references(resource)
             .into_iter()
@@ -282,7 +248,7 @@ impl<'a> After<'a> {
         {
             warnings.push("a sidecar has registered an instance of this name; that one is used".into());
         }
-        warnings.extend(self.blind_rules(resource));
+        warnings.extend(blind::judge(resource, &self.resources));
         if let Resource::AccessPolicy(policy) = resource {
             for (index, rule) in policy.spec.iter().flat_map(|spec| &spec.allow).enumerate() {
                 for (at, caller) in rule.callers.iter().enumerate() {

@@ -6,5 +6,6 @@
 //! ```
 
 pub mod ambiguous;
+pub mod blind;
 pub mod judge;
 pub mod service;

@@ -13,23 +13,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mesh_proto::domain::{AccessRule, FieldIs};
-use mesh_transcode::{PlainRequest, RequestField, Schema};
+use mesh_transcode::{PlainRequest, RequestField};
 use serde_json::{Map, Value};
 
+use super::Messages;
 use crate::gates::jwt::Verified;
 use crate::reason::{Reason, Rejection};
 
 /// The fields of one rule, by RPC.
 pub(super) type Fields = HashMap<Arc<str>, Vec<RequestField>>;
 
-/// Finds the fields of a rule in every method it is about. Methods that take a stream have no one message to look at.
-pub(super) fn find(rule: &AccessRule, schema: Option<&Schema>) -> Fields {
-    if rule.fields.is_empty() {
-        return Fields::new();
-    }
-    let methods = schema.into_iter().flat_map(Schema::methods);
+/// Finds the fields of a rule in every method it is about. Methods that take a stream have no one message to look at. Nothing
+/// while the schema is awaited.
+pub(super) fn find(rule: &AccessRule, messages: Messages<'_>) -> Option<Fields> {
+    let methods = match messages {
+        _ if rule.fields.is_empty() => return Some(Fields::new()),
+        Messages::Awaited => return None,
+        Messages::None => return Some(Fields::new()),
+        Messages::Of(schema) => schema.methods(),
+    };
     let about = |rpc: &str| rule.methods.is_empty() || rule.methods.iter().any(|m| m.matches(Some(rpc)));
-    methods
+    let found = methods
         .filter(|method| !method.client_streaming() && about(method.name()))
         .filter_map(|method| {
             let fields = rule
@@ -37,8 +41,8 @@ pub(super) fn find(rule: &AccessRule, schema: Option<&Schema>) -> Fields {
                 .iter()
                 .map(|one| RequestField::find(method, &one.field));
             Some((method.shared_name(), fields.collect::<Result<_, _>>().ok()?))
-        })
-        .collect()
+        });
+    Some(found.collect())
 }
 
 /// What the request has to say for a call to be allowed.

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::*;
 
 fn access(rules: &str) -> Access {
-    access_with(rules, None)
+    access_with(rules, Messages::None)
 }
 
-fn access_with(rules: &str, schema: Option<&Schema>) -> Access {
+fn access_with(rules: &str, messages: Messages<'_>) -> Access {
     let yaml = format!(
         "apiVersion: mesh/v1\nkind: AccessPolicy\nmetadata: {{name: readers}}\nspec: {{service: market.quotes, allow: {rules}}}\n"
     );
@@ -19,7 +19,7 @@ fn access_with(rules: &str, schema: Option<&Schema>) -> Access {
         panic!()
     };
     let policy = Arc::new(AccessPolicy::try_from(policy).unwrap());
-    Access::new(Some([&policy]), schema)
+    Access::new(Some([&policy]), messages)
 }
 
 fn caller(service: &str) -> Caller {
@@ -46,10 +46,10 @@ fn a_service_no_policy_names_is_open_and_one_not_heard_of_is_shut() {
         caller: None,
     };
     assert_eq!(
-        Access::new(Some([]), None).first(call).unwrap(),
+        Access::new(Some([]), Messages::None).first(call).unwrap(),
         First::Allowed(None)
     );
-    let unknown = Access::new(None::<[&Arc<AccessPolicy>; 0]>, None);
+    let unknown = Access::new(None::<[&Arc<AccessPolicy>; 0]>, Messages::None);
     assert_eq!(unknown.first(call).unwrap_err().reason, Reason::PolicyUnknown);
 }
 
@@ -156,7 +156,7 @@ const GET: &str = "mesh.v1.Documents/Get";
 /// What is found of a call of the mesh's own API under these rules, with this token: allowed, or allowed for these requests.
 fn judge(rules: &str, rpc: &str, claims: Option<Value>, request: &v1::GetRequest) -> Result<String, Reason> {
     let schema = Schema::compile(mesh_proto::DESCRIPTORS).unwrap();
-    let access = access_with(rules, Some(&schema));
+    let access = access_with(rules, Messages::Of(&schema));
     let call = Call {
         rpc: Some(rpc),
         caller: None,
@@ -259,7 +259,7 @@ fn a_rule_about_fields_is_never_about_what_has_no_such_message() {
         "[{fields: {items: {values: [a]}}}]",
         "mesh.v1.Documents/Apply"
     ));
-    let without_schema = access_with("[{fields: {kind: {values: [a]}}}]", None);
+    let without_schema = access_with("[{fields: {kind: {values: [a]}}}]", Messages::None);
     let call = Call {
         rpc: Some(GET),
         caller: None,
@@ -268,4 +268,20 @@ fn a_rule_about_fields_is_never_about_what_has_no_such_message() {
         without_schema.first(call).unwrap_err().reason,
         Reason::AccessDenied
     );
+}
+
+#[test]
+fn a_rule_about_fields_of_a_schema_that_is_still_to_come_says_so_and_denies_nothing_for_good() {
+    let rules = "[{methods: [mesh.v1.Documents/Get], fields: {kind: {values: [a]}}}, {methods: [mesh.v1.Documents/List]}]";
+    let access = access_with(rules, Messages::Awaited);
+    let first = |rpc| {
+        let caller = None;
+        let rpc = Some(rpc);
+        access
+            .first(Call { rpc, caller })
+            .map_err(|rejection| rejection.reason)
+    };
+    assert_eq!(first(GET), Err(Reason::SchemaUnknown));
+    assert_eq!(first("mesh.v1.Documents/Apply"), Err(Reason::AccessDenied));
+    assert!(matches!(first("mesh.v1.Documents/List"), Ok(First::Allowed(_))));
 }
